@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Needs Go 1.26, make and git; gcc for the race detector. Modules come through the Go module proxy.
+# A line "target: ## text" is what `make` prints.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+GO        ?= go
+# More flags for go test, e.g. TESTFLAGS='-count=1 -v'; and the packages to test, e.g. PKG=./hfreduce/internal/wait
+TESTFLAGS ?=
+PKG       ?= ./...
+# How long each fuzz target runs
+FUZZTIME  ?= 3s
+IMAGE     ?= hfreduce:dev
+
+# The commit goes into the program where there is one to read: not in a source archive, and not where git refuses to.
+VCS := $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && git status --porcelain >/dev/null 2>&1 && echo true || echo false)
+BUILDFLAGS := -trimpath -buildvcs=$(VCS)
+# Linters are pinned in a module of their own, so that the users' go.sum stays small.
+TOOL := $(GO) tool -modfile=.ci/tools/go.mod
+
+.PHONY: help
+help: ## print this list
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+.PHONY: build
+build: ## the program: bin/hfreduce (static; GOOS, GOARCH as you like)
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/hfreduce ./cmd/hfreduce
+
+.PHONY: bench
+bench: build ## build, then sum 8 B to 64 MiB over 4 ranks on 2 virtual nodes, verified
+	bin/hfreduce bench -np 4 --nodes 2 -b 8 -e 64M -f 2
+
+.PHONY: test
+test: test-race test-nocgo ## all tests: once with the race detector, once without cgo
+
+.PHONY: test-race
+test-race: ## all tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 8m $(TESTFLAGS) $(PKG)
+
+.PHONY: test-nocgo
+test-nocgo: ## all tests with CGO_ENABLED=0, in random order
+	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 8m $(TESTFLAGS) $(PKG)
+
+.PHONY: test-exhaustive
+test-exhaustive: ## conversions of every float32 there is (10 min)
+	$(GO) test -tags exhaustive -run AllFloat32 -timeout 1h $(TESTFLAGS) ./hfreduce/internal/kernel
+
+.PHONY: fuzz-smoke
+fuzz-smoke: ## run every fuzz target for FUZZTIME (3s)
+	GO='$(GO)' .ci/fuzz $(FUZZTIME)
+
+.PHONY: smoke
+smoke: build ## run the program as a user would: every type and operator, uneven nodes, SIGKILL
+	.ci/smoke bin/hfreduce
+
+.PHONY: lint
+lint: vet ## vet, staticcheck, and the rules of this repository (internal/lint)
+	$(TOOL) staticcheck ./...
+	$(GO) test $(TESTFLAGS) ./internal/lint
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: fmt
+fmt: ## format the Go files
+	gofmt -s -w .
+
+.PHONY: fmt-check
+fmt-check: ## fail if a Go file is not formatted
+	@bad=$$(gofmt -s -l .); if [ -n "$$bad" ]; then echo "not formatted (make fmt):"; echo "$$bad"; exit 1; fi
+
+.PHONY: tidy-check
+tidy-check: ## fail if go.mod or go.sum is not tidy
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	cd .ci/tools && $(GO) mod verify
+
+.PHONY: cross
+cross: ## build and vet for linux/arm64
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./...
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+.PHONY: generate
+generate: ## write generated files anew
+	$(GO) generate ./...
+
+.PHONY: docker
+docker: ## build the container image IMAGE (hfreduce:dev)
+	docker build -t $(IMAGE) .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
