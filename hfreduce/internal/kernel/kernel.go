@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernel reduces n buffers of host memory into one, in a single pass.
+//
+// It is the arithmetic of the library and nothing else: no goroutine, no lock, no allocation, no system call. A call goes
+//
+//	Spec.Reduce (checks, the copy of a single source) → the backend (dispatch.go) → generic.go and its neighbours
+//
+// Numbers. The sources are combined from left to right. int8, uint8, int32, uint32, int64, uint64 wrap; float and double are
+// computed in their own type; half, bfloat16 and both float8 types are widened to float32, combined there over all sources
+// and rounded once, to nearest even. Subnormal numbers are kept. Max and Min return NaN if any source is NaN and take -0 as
+// less than +0. half, bfloat16 and f8e5m2 overflow to infinity; f8e4m3, which has none, overflows to NaN (the OCP FP8
+// formats without saturation, as PyTorch converts). Scaling and dividing happen in the accumulating type, a product is
+// rounded before it is added. Every backend gives the same bits, except for the sign and payload of a NaN, which follow the
+// machine.
+package kernel
+
+import "fmt"
+
+// DType is an element type. The numbers are those of NCCL's ncclDataType_t.
+type DType uint8
+
+// The element types.
+const (
+	Int8       DType = 0
+	Uint8      DType = 1
+	Int32      DType = 2
+	Uint32     DType = 3
+	Int64      DType = 4
+	Uint64     DType = 5
+	Float16    DType = 6  // IEEE 754 binary16
+	Float32    DType = 7  // IEEE 754 binary32
+	Float64    DType = 8  // IEEE 754 binary64
+	BFloat16   DType = 9  // the upper half of a binary32
+	Float8E4M3 DType = 10 // OCP FP8 E4M3: no infinity, one NaN (of either sign), largest 448
+	Float8E5M2 DType = 11 // OCP FP8 E5M2: as IEEE 754, largest 57344
+)
+
+// dtypes describes each DType, by number. Read only.
+var dtypes = [...]struct {
+	name string
+	size uint8
+}{
+	Int8: {"int8", 1}, Uint8: {"uint8", 1},
+	Int32: {"int32", 4}, Uint32: {"uint32", 4},
+	Int64: {"int64", 8}, Uint64: {"uint64", 8},
+	Float16: {"half", 2}, Float32: {"float", 4}, Float64: {"double", 8}, BFloat16: {"bfloat16", 2},
+	Float8E4M3: {"f8e4m3", 1}, Float8E5M2: {"f8e5m2", 1},
+}
+
+// Valid reports whether d is one of the element types.
+func (d DType) Valid() bool { return int(d) < len(dtypes) }
+
+// Size returns the bytes of one element, 0 if d is not valid.
+func (d DType) Size() int {
+	if !d.Valid() {
+		return 0
+	}
+	return int(dtypes[d].size)
+}
+
+// String returns the name nccl-tests gives the type, such as "half" or "f8e4m3".
+func (d DType) String() string {
+	if !d.Valid() {
+		return fmt.Sprintf("DType(%d)", uint8(d))
+	}
+	return dtypes[d].name
+}
+
+// Op is a reduction operator. The numbers are those of NCCL's ncclRedOp_t; its average is Sum with a Divisor.
+type Op uint8
+
+// The operators.
+const (
+	Sum  Op = 0
+	Prod Op = 1
+	Max  Op = 2
+	Min  Op = 3
+)
+
+// opNames holds the operators' names, by number. Read only.
+var opNames = [...]string{Sum: "sum", Prod: "prod", Max: "max", Min: "min"}
+
+// Valid reports whether o is one of the operators.
+func (o Op) Valid() bool { return int(o) < len(opNames) }
+
+// String returns the name nccl-tests gives the operator, such as "sum".
+func (o Op) String() string {
+	if !o.Valid() {
+		return fmt.Sprintf("Op(%d)", uint8(o))
+	}
+	return opNames[o]
+}
+
+// MaxSources is the number of sources up to which backends may unroll. Reduce takes any number; beyond this one it takes
+// them in groups, with the same bits as result.
+const MaxSources = 10
+
+// Spec says what a reduction computes. The zero value sums int8.
+type Spec struct {
+	DType DType
+	Op    Op
+	// Divisor, if above 1, divides the sum before it is rounded to DType: exactly rounded division in the accumulating type
+	// for the floating-point types, truncation towards zero of the (wrapped) sum for integers. Only with Sum.
+	Divisor int
+}
+
+// Validate reports the first field of s that no kernel can carry out.
+func (s Spec) Validate() error {
+	switch {
+	case !s.DType.Valid():
+		return fmt.Errorf("kernel: unknown element type %d: use %d (%s) to %d (%s)", uint8(s.DType), Int8, Int8, Float8E5M2, Float8E5M2)
+	case !s.Op.Valid():
+		return fmt.Errorf("kernel: unknown operator %d: use %d (%s) to %d (%s)", uint8(s.Op), Sum, Sum, Min, Min)
+	case s.Divisor < 0:
+		return fmt.Errorf("kernel: negative divisor %d: use 0 or 1 for none", s.Divisor)
+	case s.Divisor > 1 && s.Op != Sum:
+		return fmt.Errorf("kernel: divisor %d with operator %s: only a sum can be divided", s.Divisor, s.Op)
+	}
+	return nil
+}
