@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostmem
+
+import (
+	"errors"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// lineBytes is the alignment of a local base: of the flags that ranks write.
+const lineBytes = 64
+
+// NewLocal returns the segments of members that are goroutines of this process. The base lies on the Go heap, so that
+// the race detector sees how it is used; arenas are mapped when they are first used and unmapped with the last Close.
+func NewLocal(size int, bytes, arenaBytes int64) []*Segment {
+	base := make([]byte, bytes+lineBytes)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(base))) % lineBytes
+	base = base[skip : skip+uintptr(bytes) : skip+uintptr(bytes)]
+	shared := &localShared{arena: arenaBytes, maps: make([][]byte, size), users: size}
+	members := make([]*Segment, size)
+	for i := range members {
+		members[i] = &Segment{index: i, size: size, base: base, fd: -1, arenas: &localArenas{shared: shared, index: i}}
+	}
+	return members
+}
+
+// localShared are the arenas of one process's members.
+type localShared struct {
+	arena int64
+	mu    sync.Mutex
+	maps  [][]byte
+	users int
+}
+
+// localArenas is one member's use of them.
+type localArenas struct {
+	shared *localShared
+	index  int
+}
+
+func (l *localArenas) bytes() int64 { return l.shared.arena }
+
+func (l *localArenas) mapped(i int) []byte {
+	l.shared.mu.Lock()
+	defer l.shared.mu.Unlock()
+	return l.shared.maps[i]
+}
+
+func (l *localArenas) get(i int) ([]byte, error) {
+	s := l.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.maps[i] == nil && s.arena > 0 {
+		b, err := mapPrivate(s.arena)
+		if err != nil {
+			return nil, err
+		}
+		s.maps[i] = b
+	}
+	return s.maps[i], nil
+}
+
+func (l *localArenas) punch(off, length int64) error {
+	return unix.Madvise(l.mapped(l.index)[off:off+length], unix.MADV_DONTNEED)
+}
+
+func (l *localArenas) close() error {
+	s := l.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users--; s.users > 0 {
+		return nil
+	}
+	var errs []error
+	for i, b := range s.maps {
+		if b != nil {
+			errs = append(errs, unmap(b))
+			s.maps[i] = nil
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostmem
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// newMemFD makes a sealed memfd of the given size. Its size is fixed, so that no member can make another one fault.
+func newMemFD(size int64) (fd int, err error) {
+	fd, err = unix.MemfdCreate("hfreduce", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return -1, fmt.Errorf("hostmem: memfd_create: %w", err)
+	}
+	if err := unix.Ftruncate(fd, size); err != nil {
+		return -1, errors.Join(fmt.Errorf("hostmem: ftruncate of the segment to %d bytes: %w; look at the file size limit (ulimit -f)", size, err), unix.Close(fd))
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+		return -1, errors.Join(fmt.Errorf("hostmem: seal the segment: %w", err), unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// fitArena returns the size of an arena that the process's file size limit allows: more would end the process by
+// SIGXFSZ.
+func fitArena(base, arena int64, members int) (int64, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		return 0, fmt.Errorf("hostmem: getrlimit(RLIMIT_FSIZE): %w", err)
+	}
+	if limit.Cur == unix.RLIM_INFINITY || limit.Cur >= uint64(base+arena*int64(members)) {
+		return arena, nil
+	}
+	if limit.Cur < uint64(base) {
+		return 0, fmt.Errorf("hostmem: the segment needs %d bytes, the file size limit (ulimit -f) is %d; raise it, or lower ChunkBytes or Slots", base, limit.Cur)
+	}
+	return (int64(limit.Cur) - base) / int64(members) / largeGrain * largeGrain, nil
+}
+
+// mapShared maps a part of the memfd. What is not populated takes no memory until it is touched.
+func mapShared(fd int, off, length int64, populate bool) ([]byte, error) {
+	flags := unix.MAP_SHARED | unix.MAP_NORESERVE
+	if populate {
+		flags = unix.MAP_SHARED | unix.MAP_POPULATE
+	}
+	b, err := unix.Mmap(fd, off, int(length), unix.PROT_READ|unix.PROT_WRITE, flags)
+	return b, mapped(b, err, length)
+}
+
+// mapPrivate maps memory for the members of one process.
+func mapPrivate(length int64) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, int(length), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	return b, mapped(b, err, length)
+}
+
+// mapped finishes a mapping: it is not inherited by children, who must not write to it, and not part of core dumps.
+func mapped(b []byte, err error, length int64) error {
+	if err != nil {
+		return fmt.Errorf("hostmem: mmap of %d bytes: %w; look at the limit on address space (ulimit -v) and at vm.overcommit_memory", length, err)
+	}
+	live.Add(1)
+	return errors.Join(unix.Madvise(b, unix.MADV_DONTFORK), unix.Madvise(b, unix.MADV_DONTDUMP))
+}
+
+func unmap(b []byte) error {
+	live.Add(-1)
+	if err := unix.Munmap(b); err != nil {
+		return fmt.Errorf("hostmem: munmap: %w", err)
+	}
+	return nil
+}
+
+// fileArenas are the arenas of members that are processes: parts of the memfd.
+type fileArenas struct {
+	fd          int
+	index       int
+	base, arena int64
+	maps        [][]byte
+}
+
+func (f *fileArenas) bytes() int64        { return f.arena }
+func (f *fileArenas) mapped(i int) []byte { return f.maps[i] }
+
+func (f *fileArenas) get(i int) ([]byte, error) {
+	if f.maps[i] == nil && f.arena > 0 {
+		b, err := mapShared(f.fd, f.base+int64(i)*f.arena, f.arena, false)
+		if err != nil {
+			return nil, err
+		}
+		f.maps[i] = b
+	}
+	return f.maps[i], nil
+}
+
+func (f *fileArenas) punch(off, length int64) error {
+	at := f.base + int64(f.index)*f.arena + off
+	if err := unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length); err != nil {
+		return fmt.Errorf("hostmem: fallocate(PUNCH_HOLE): %w", err)
+	}
+	return nil
+}
+
+func (f *fileArenas) close() error {
+	var errs []error
+	for i, b := range f.maps {
+		if b != nil {
+			errs = append(errs, unmap(b))
+			f.maps[i] = nil
+		}
+	}
+	return errors.Join(errs...)
+}
