@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hello
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// How long a dialer waits for the two answers. The verdict may take as long as the listener waits for its handler.
+const (
+	challengeTimeout = 5 * time.Second
+	verdictTimeout   = 15 * time.Second
+)
+
+// Dial connects to addr ("host:port") and says hello. It returns the connection, without deadline and with nothing
+// read ahead, and what the listener said of itself. ctx bounds the whole call. The errors wrap the sentinels of this
+// package or the network's error; all name addr.
+func Dial(ctx context.Context, addr string, id Identity, h Hello) (net.Conn, Hello, error) {
+	h.Rank = id.Rank
+	if err := h.validate(); err != nil {
+		return nil, Hello{}, fmt.Errorf("hello: dial %s: %w", addr, err)
+	}
+	var d net.Dialer
+	d.SetMultipathTCP(false)
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, Hello{}, fmt.Errorf("hello: %w", err) // net's text names the address
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends any read or write
+	rank, err := greet(conn, id, h)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		conn.Close()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		}
+		return nil, Hello{}, fmt.Errorf("hello: %s: %w", addr, err)
+	}
+	return conn, Hello{Purpose: h.Purpose, Rank: rank, PeerRank: h.Rank}, nil
+}
+
+// greet is the dialer's side of the hello; it returns the listener's rank.
+func greet(conn net.Conn, id Identity, h Hello) (int, error) {
+	r := request{flags: id.flags(), hello: h, nonce: newNonce()}
+	r.jobTag = id.jobTag(r.nonce)
+	first := r.encode()
+	challenge, err := ask(conn, first, challengeTimeout)
+	if err != nil {
+		return 0, err
+	}
+	if challenge.status != statusOK {
+		return 0, refusal(challenge, id, h)
+	}
+	second := challenge.encode()
+	proof := id.dialerProof(first, second)
+	verdict, err := ask(conn, proof[:], verdictTimeout)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case verdict.status == statusSecret:
+		return 0, refusal(verdict, id, h)
+	case !equal(verdict.check, id.listenerProof(first, second, verdict.status, verdict.text)):
+		return 0, fmt.Errorf("%w: the listener does not know this job's", ErrSecret)
+	case verdict.status != statusOK:
+		return 0, refusal(verdict, id, h)
+	}
+	return challenge.rank, nil // covered by the proof, as is the whole challenge
+}
+
+// ask sends one message and reads the listener's answer.
+func ask(conn net.Conn, message []byte, timeout time.Duration) (reply, error) {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return reply{}, err
+	}
+	if _, err := conn.Write(message); err != nil {
+		return reply{}, fmt.Errorf("the connection ended during the hello: %w", err)
+	}
+	var head [prefixLength]byte
+	if n, err := io.ReadFull(conn, head[:]); err != nil {
+		return reply{}, unanswered(head[:n], err)
+	}
+	p, ok := parsePrefix(head)
+	if !ok {
+		return reply{}, fmt.Errorf("%w: it answered %q", ErrStranger, head[:])
+	}
+	if p.version != Version {
+		return reply{}, fmt.Errorf("%w: it speaks version %d, this process version %d; install one hfreduce on all nodes",
+			ErrVersion, p.version, Version)
+	}
+	body, err := readBody(conn, p)
+	if err != nil {
+		return reply{}, fmt.Errorf("the connection ended during the hello: %w", err)
+	}
+	return parseReply(body)
+}
+
+// unanswered explains an answer that is shorter than a prefix.
+func unanswered(got []byte, err error) error {
+	switch {
+	case len(got) > 0 && string(got) != magic[:min(len(got), len(magic))]:
+		return fmt.Errorf("%w: it answered %q", ErrStranger, got)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("no answer to the hello (perhaps it is not an hfreduce port): %w", err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("the connection was closed during the hello: %w", io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("the connection ended during the hello: %w", err)
+}
+
+// refusal is the error for a status that is not OK.
+func refusal(r reply, id Identity, h Hello) error {
+	base := r.status.err()
+	switch {
+	case r.status == statusSecret && len(id.Secret) == 0:
+		return fmt.Errorf("%w: the job has one, this process has none; set HFREDUCE_SECRET or HFREDUCE_SECRET_FILE", base)
+	case r.status == statusSecret && r.flags&flagSecret == 0:
+		return fmt.Errorf("%w: this process has one, the listener has none", base)
+	case r.status == statusRank:
+		return fmt.Errorf("%w: rank %d, not %d", base, r.rank, h.PeerRank)
+	case r.status == statusRefused:
+		return fmt.Errorf("%w by rank %d: %s", base, r.rank, r.text)
+	}
+	return base
+}
