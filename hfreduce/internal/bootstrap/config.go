@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultTimeout is how long Join waits for all ranks when Config.Timeout is zero.
+const DefaultTimeout = 5 * time.Minute
+
+// maxWorldSize bounds tables and lists; far above any job, and low enough that their sizes cannot overflow.
+const maxWorldSize = 1 << 20
+
+// Errors, to be tested with errors.Is; each comes wrapped with names and details.
+var (
+	// ErrTimeout: the ranks did not meet before the deadline (Join).
+	ErrTimeout = errors.New("timed out")
+	// ErrPeerLost: a rank's connection ended without a goodbye (Exchange).
+	ErrPeerLost = errors.New("peer lost")
+	// ErrMismatch: ranks disagree: one rank twice or different world sizes (Join), different members or a key used
+	// twice (Exchange).
+	ErrMismatch = errors.New("ranks disagree")
+	// ErrClosed: the Session was closed by this rank, or a member of the exchange has said goodbye.
+	ErrClosed = errors.New("closed")
+	// ErrNoLauncher: the environment names no rank (Detect).
+	ErrNoLauncher = errors.New("bootstrap: no launcher found")
+)
+
+// Config says who this rank is and where the ranks meet. Rank, WorldSize and Rendezvous are required.
+type Config struct {
+	Rank, WorldSize int
+	// Rendezvous are candidate addresses "host:port" of rank 0, the same list on all ranks. Rank 0 listens on the port
+	// of the first that is free (on all addresses of its host, or on loopback only if the candidate's host is); the
+	// others try them in turn. May be empty when WorldSize is 1.
+	Rendezvous []string
+	JobID      string // any text, the same on all ranks; keeps jobs apart
+	Secret     []byte // the same on all ranks; empty: no authentication
+	Node       string // replaces the identity of the host: ranks with equal Node share a node; at most 255 bytes
+	// Interfaces restricts which addresses are offered to peers: interface names, also patterns such as "eth*", or
+	// prefixes such as "10.1.0.0/16". Empty: all that are up.
+	Interfaces []string
+	PortRange  [2]int        // lowest and highest port to listen on, but for rank 0's rendezvous; zero: the system chooses
+	Timeout    time.Duration // for Join; 0: DefaultTimeout, negative: none
+	Logger     *slog.Logger  // nil: silent
+
+	pace pace // tests hurry
+}
+
+// pace holds the intervals of waiting and retrying.
+type pace struct {
+	firstLine, nextLine time.Duration // until the first "waiting for" line, and between the later ones
+	refresh             time.Duration // between updates of the list of the missing that ranks hold for their own deadline
+	attempt             time.Duration // for one connection attempt
+	hopeless            time.Duration // until an answer that another candidate may still better is taken for final
+	backoff             time.Duration // longest pause between rounds of attempts
+}
+
+var usualPace = pace{
+	firstLine: 2 * time.Second, nextLine: 10 * time.Second, refresh: time.Second,
+	attempt: 5 * time.Second, hopeless: 10 * time.Second, backoff: time.Second,
+}
+
+// complete fills the defaults and returns every fault in one error.
+func (c *Config) complete() error {
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.pace == (pace{}) {
+		c.pace = usualPace
+	}
+	var errs []error
+	if c.WorldSize < 1 || c.WorldSize > maxWorldSize {
+		errs = append(errs, fmt.Errorf("world size %d is not within 1..%d", c.WorldSize, maxWorldSize))
+	} else if c.Rank < 0 || c.Rank >= c.WorldSize {
+		errs = append(errs, fmt.Errorf("rank %d is not within 0..%d (world size %d)", c.Rank, c.WorldSize-1, c.WorldSize))
+	}
+	if len(c.Rendezvous) == 0 && c.WorldSize > 1 {
+		errs = append(errs, errors.New("no rendezvous address; set HFREDUCE_RENDEZVOUS to host:port of rank 0"))
+	}
+	rendezvous := make([]string, len(c.Rendezvous))
+	for i, r := range c.Rendezvous {
+		var err error
+		if rendezvous[i], err = parseAddress(r); err != nil {
+			errs = append(errs, fmt.Errorf("rendezvous %q: %w", r, err))
+		}
+	}
+	c.Rendezvous = rendezvous
+	if len(c.Node) > maxName {
+		errs = append(errs, fmt.Errorf("the node name has %d bytes, at most %d are allowed", len(c.Node), maxName))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	return nil
+}
+
+// parseAddress reads "host:port" or "tcp://host:port" and returns the former.
+func parseAddress(s string) (string, error) {
+	s = strings.TrimPrefix(s, "tcp://")
+	if scheme, _, found := strings.Cut(s, "://"); found {
+		return "", fmt.Errorf("unknown scheme %q; want host:port or tcp://host:port", scheme)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", fmt.Errorf("want host:port or tcp://host:port (IPv6 as [address]:port): %w", err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", fmt.Errorf("port %q is not within 1..65535", port)
+	}
+	if host == "" {
+		return "", errors.New("the host is missing")
+	}
+	return net.JoinHostPort(host, port), nil
+}

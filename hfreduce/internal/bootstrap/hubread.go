@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// read passes on what one rank sends, until its connection ends.
+func (h *hub) read(rank int, w *wire) {
+	for {
+		k, body, err := readFrame(w.in, maxUpFrame)
+		if err == nil {
+			err = h.take(rank, w, k, body)
+		}
+		if err != nil {
+			h.end(rank, w, err)
+			return
+		}
+	}
+}
+
+// take handles one message; an error ends the connection.
+func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := &h.members[rank]
+	if m.current(w) && h.phase == phaseGathering && k == kindFailed {
+		return h.deadline(m, body)
+	}
+	if !m.current(w) || h.phase != phaseMet || m.left {
+		return fmt.Errorf("%w: kind %d at the wrong time", errFrame, k)
+	}
+	switch k {
+	case kindExchange:
+		key, members, part, err := parseExchange(body)
+		if err == nil {
+			err = checkMembers(rank, len(h.members), members)
+		}
+		if err != nil {
+			return err
+		}
+		h.deliver(h.exchanges.contribute(rank, key, members, part, h.gone))
+		return nil
+	case kindAbort:
+		_, scope, text, err := parseAbort(body)
+		if err != nil {
+			return err
+		}
+		h.broadcast(abortFrame(kindAbort, rank, scope, text), func(r int) bool { return r == rank })
+		return nil
+	case kindGoodbye:
+		m.left = true
+		h.deliver(h.exchanges.lose(rank, h.gone(rank)))
+		w.send(newFrame(kindGoodbye, nil))
+		w.finish()
+		return nil
+	}
+	return fmt.Errorf("%w: unknown kind %d", errFrame, k)
+}
+
+// deadline fails the rendezvous because the patience of a rank has ended.
+func (h *hub) deadline(m *member, body []byte) error {
+	f, err := parseFailed(body)
+	if err == nil {
+		h.fail(failuref(codeTimeout, "the ranks did not meet: %s; the first to give up was %s: %s", h.waiting(), m.process(), f.text))
+	}
+	return err
+}
+
+// gone says why a rank takes no part in exchanges any more, or nil.
+func (h *hub) gone(rank int) *failure {
+	m := &h.members[rank]
+	if m.left {
+		return failuref(codeClosed, "rank %d (%s) has closed", rank, m.process())
+	}
+	return m.lost
+}
+
+func (h *hub) deliver(deliveries []delivery) {
+	for _, d := range deliveries {
+		for _, rank := range d.to {
+			h.members[rank].wire.send(d.frame)
+		}
+	}
+}
+
+// end is called once for every connection when nothing more can be read from it.
+func (h *hub) end(rank int, w *wire, cause error) {
+	w.kill()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.connected--
+	m := &h.members[rank]
+	switch {
+	case !m.current(w): // replaced
+	case h.phase == phaseGathering:
+		m.wire = nil
+		h.arrived--
+		h.cfg.Logger.Warn("bootstrap: a rank left before all had met",
+			slog.Int("rank", rank), slog.String("process", m.process()), slog.Any("cause", cause))
+	case h.phase == phaseMet && !m.left:
+		h.lose(rank, cause)
+	}
+	if h.connected == 0 && h.phase != phaseGathering {
+		close(h.empty)
+	}
+}
+
+// lose tells everybody that a rank is lost.
+func (h *hub) lose(rank int, cause error) {
+	m := &h.members[rank]
+	text := describe(cause)
+	m.lost = failuref(codeLost, "rank %d (%s) is lost: %s", rank, m.process(), text)
+	h.broadcast(abortFrame(kindLost, rank, "", text), nil)
+	h.deliver(h.exchanges.lose(rank, m.lost))
+}
+
+// remaining lists the ranks that have neither closed nor been lost.
+func (h *hub) remaining() []int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var ranks []int
+	for rank := range h.members {
+		if m := &h.members[rank]; rank != 0 && !m.left && m.lost == nil {
+			ranks = append(ranks, rank)
+		}
+	}
+	return ranks
+}
+
+// leave tells the ranks that are still connected that rank 0 closes without waiting for them.
+func (h *hub) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.phase = phaseClosed
+	h.broadcast(newFrame(kindGoodbye, nil), nil)
+	for i := range h.members {
+		h.members[i].wire.finish()
+	}
+}
+
+// describe words the end of a connection.
+func describe(cause error) string {
+	switch {
+	case errors.Is(cause, io.EOF), errors.Is(cause, io.ErrUnexpectedEOF):
+		return "its connection ended without a goodbye"
+	}
+	return cause.Error()
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+)
+
+// Join meets the other ranks: it blocks until all WorldSize ranks have called it, until Config.Timeout or ctx ends
+// (ErrTimeout, or ctx's cause), or until the ranks turn out to disagree (ErrMismatch). All errors say what to do.
+func Join(ctx context.Context, cfg Config) (*Session, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	if cfg.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, cfg.Timeout, fmt.Errorf("%w after %v", ErrTimeout, cfg.Timeout))
+		defer cancel()
+	}
+	j := joining{cfg: cfg, begin: time.Now()}
+	s, err := j.run(ctx)
+	if err != nil {
+		j.undo()
+		return nil, err
+	}
+	return s, nil
+}
+
+// joining is one call of Join.
+type joining struct {
+	cfg      Config
+	begin    time.Time
+	me       arrival
+	listener *hello.Listener
+	hub      *hub   // rank 0's
+	wire     *wire  // to the hub
+	list     string // who is missing, as rank 0 said last
+}
+
+func (j *joining) run(ctx context.Context) (*Session, error) {
+	if err := j.listen(ctx); err != nil {
+		return nil, err
+	}
+	if err := j.introduce(); err != nil {
+		return nil, err
+	}
+	var peers []PeerInfo
+	var err error
+	if j.cfg.Rank == 0 {
+		peers, err = j.gather(ctx)
+	} else {
+		peers, err = j.visit(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newSession(j, peers), nil
+}
+
+// listen opens this rank's port.
+func (j *joining) listen(ctx context.Context) (err error) {
+	if j.cfg.Rank == 0 && len(j.cfg.Rendezvous) > 0 {
+		j.listener, err = j.listenRendezvous(ctx)
+		return err
+	}
+	addr := ":0"
+	if j.cfg.WorldSize == 1 {
+		addr = "127.0.0.1:0" // nobody will come
+	}
+	j.listener, err = hello.NewListener(j.listenOptions(addr))
+	if err != nil {
+		return fmt.Errorf("bootstrap: rank %d: %w", j.cfg.Rank, err)
+	}
+	return nil
+}
+
+func (j *joining) listenOptions(addr string) hello.ListenOptions {
+	return hello.ListenOptions{Addr: addr, PortRange: j.cfg.PortRange, Identity: j.identity(), Logger: j.cfg.Logger}
+}
+
+func (j *joining) identity() hello.Identity {
+	return hello.Identity{JobID: j.cfg.JobID, Secret: j.cfg.Secret, Rank: j.cfg.Rank}
+}
+
+// introduce collects what this rank says of itself.
+func (j *joining) introduce() error {
+	filters, err := parseFilters(j.cfg.Interfaces)
+	if err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	all, err := interfaces()
+	if err != nil {
+		return err
+	}
+	addrs, err := candidates(all, filters, j.listener.Addr())
+	if err != nil {
+		return err
+	}
+	j.me = j.self()
+	j.me.addrs = addrs
+	return nil
+}
+
+// self is the arrival without addresses.
+func (j *joining) self() arrival {
+	a := arrival{worldSize: j.cfg.WorldSize, host: hostName(), pid: os.Getpid(), hostID: HostID(), node: j.cfg.Node}
+	rand.Read(a.id[:]) // never fails (crypto/rand)
+	return a
+}
+
+// gather is rank 0's way: wait until all others have come.
+func (j *joining) gather(ctx context.Context) ([]PeerInfo, error) {
+	log := j.cfg.Logger
+	j.hub = newHub(j.cfg)
+	mine, hubs := net.Pipe()
+	j.connect(mine)
+	j.hub.arrive(0, j.me, hubs)
+	j.listener.Handle(hello.Control, j.hub.handler())
+
+	refresh := time.NewTicker(j.cfg.pace.refresh)
+	defer refresh.Stop()
+	line := time.NewTimer(j.cfg.pace.firstLine)
+	defer line.Stop()
+	for {
+		select {
+		case <-j.hub.decided:
+			if f := j.hub.failure(); f != nil {
+				return nil, fmt.Errorf("bootstrap: %w", f)
+			}
+			log.Info("bootstrap: all ranks have met", slog.Int("world_size", j.cfg.WorldSize),
+				slog.Duration("after", time.Since(j.begin)), slog.String("at", j.listener.Addr().String()))
+			peers, _, err := j.await(context.WithoutCancel(ctx)) // the table is on its way through the pipe
+			return peers, err
+		case <-refresh.C:
+			j.list = j.hub.refresh(j.list)
+		case <-line.C:
+			log.Warn("bootstrap: " + j.hub.refresh(j.list))
+			line.Reset(j.cfg.pace.nextLine)
+		case <-ctx.Done():
+			j.hub.giveUp(func(list string) *failure { return j.late(ctx, list) })
+		}
+	}
+}
+
+// late is the failure when ctx has ended.
+func (j *joining) late(ctx context.Context, list string) *failure {
+	f := failuref(codeOther, "the ranks did not meet: %s; rank 0 (%s) listened on %v: %v",
+		list, j.me.process(), j.listener.Addr(), context.Cause(ctx))
+	if f.cause = context.Cause(ctx); errors.Is(f.cause, ErrTimeout) {
+		f.code = codeTimeout
+	}
+	return f
+}
+
+// connect takes conn as the way to the hub.
+func (j *joining) connect(conn net.Conn) { j.wire = newWire(conn) }
+
+// await reads from the hub until the rendezvous is decided. again says that the connection broke before, so that
+// another attempt makes sense.
+func (j *joining) await(ctx context.Context) (peers []PeerInfo, again bool, err error) {
+	stop := context.AfterFunc(ctx, func() { j.giveUp(ctx) })
+	defer stop()
+	for {
+		k, body, err := readFrame(j.wire.in, maxDownFrame)
+		if err != nil {
+			return nil, true, err
+		}
+		switch k {
+		case kindWaiting:
+			d := decoder{rest: body}
+			j.list = d.text(maxText)
+			err = d.end()
+		case kindFailed:
+			var f *failure
+			if f, err = parseFailed(body); err == nil {
+				return nil, false, fmt.Errorf("bootstrap: %w", f)
+			}
+		case kindTable:
+			if peers, err = parseTable(body, j.cfg.WorldSize); err == nil && !stop() {
+				err = fmt.Errorf("all ranks met too late: %w", context.Cause(ctx))
+			}
+			if err == nil {
+				return peers, false, nil
+			}
+		default:
+			err = fmt.Errorf("%w: kind %d during the rendezvous", errFrame, k)
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("bootstrap: rank 0: %w", err)
+		}
+	}
+}
+
+// giveUp ends await. A deadline that has passed is told to rank 0, whose answer, the same for all ranks, await gets to
+// read: otherwise those who leave first would be missing in what the last ones hear. Who is merely cancelled leaves
+// quietly and may come back.
+func (j *joining) giveUp(ctx context.Context) {
+	cause := context.Cause(ctx)
+	if !errors.Is(cause, ErrTimeout) {
+		j.wire.kill()
+		return
+	}
+	j.wire.conn.SetDeadline(time.Now().Add(lastWords))
+	j.wire.conn.Write(failedFrame(failuref(codeTimeout, "%v", cause))) // if it fails, await sees it too
+}
+
+// undo releases what a failed Join holds. The ranks that have arrived get a moment to read the reason.
+func (j *joining) undo() {
+	if j.wire != nil {
+		j.wire.kill()
+	}
+	if j.hub != nil {
+		select {
+		case <-j.hub.empty:
+		case <-time.After(lastWords):
+		}
+		j.hub.close()
+	}
+	if j.listener != nil {
+		j.listener.Close()
+	}
+}

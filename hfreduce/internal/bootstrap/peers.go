@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+)
+
+// PeerInfo is what every rank knows of every rank after Join.
+type PeerInfo struct {
+	Rank   int
+	Host   string // host name, for messages only
+	PID    int
+	HostID string // ranks with equal HostID share a node; Config.Node where it was set
+	// Addrs are the candidates on which the rank listens, most promising first. Loopback is there, and first, only if
+	// all ranks of the job are on one host.
+	Addrs []netip.AddrPort
+}
+
+// String names the process for messages.
+func (p PeerInfo) String() string {
+	return fmt.Sprintf("rank %d (pid %d on %s)", p.Rank, p.PID, p.Host)
+}
+
+// maxAddrs bounds a rank's candidates.
+const maxAddrs = 64
+
+// incarnation tells two calls of Join apart, also those of one process.
+type incarnation [16]byte
+
+// arrival is what a rank says of itself when it comes to the rendezvous: the token of its hello.
+type arrival struct {
+	worldSize int
+	id        incarnation
+	host      string
+	pid       int
+	hostID    string // the real one
+	node      string // Config.Node
+	addrs     []netip.AddrPort
+}
+
+func (a *arrival) encode() []byte {
+	var e encoder
+	e.u32(a.worldSize)
+	e = append(e, a.id[:]...)
+	e.text(a.host, maxName)
+	e.u32(a.pid)
+	e.text(a.hostID, maxName)
+	e.text(a.node, maxName)
+	e.addrs(a.addrs[:min(len(a.addrs), maxAddrs)])
+	return e
+}
+
+func parseArrival(token []byte) (arrival, error) {
+	d := decoder{rest: token}
+	a := arrival{worldSize: d.u32(maxWorldSize)}
+	copy(a.id[:], d.take(len(a.id)))
+	a.host = d.text(maxName)
+	a.pid = d.u32(math.MaxInt32)
+	a.hostID = d.text(maxName)
+	a.node = d.text(maxName)
+	a.addrs = d.addrs()
+	return a, d.end()
+}
+
+// process names the process for messages.
+func (a *arrival) process() string { return fmt.Sprintf("pid %d on %s", a.pid, a.host) }
+
+// peer is the arrival as the others will know it. seen is the address by which it and rank 0 reach each other: it is
+// proven, so it goes first if the rank offers it.
+func (a *arrival) peer(rank int, oneHost bool, seen netip.Addr) PeerInfo {
+	p := PeerInfo{Rank: rank, Host: a.host, PID: a.pid, HostID: a.hostID}
+	if a.node != "" {
+		p.HostID = a.node
+	}
+	for _, addr := range a.addrs {
+		if oneHost || !addr.Addr().IsLoopback() {
+			p.Addrs = append(p.Addrs, addr)
+		}
+	}
+	slices.SortStableFunc(p.Addrs, func(x, y netip.AddrPort) int { return promise(y, seen) - promise(x, seen) })
+	return p
+}
+
+// promise ranks a candidate, higher is better.
+func promise(a netip.AddrPort, seen netip.Addr) int {
+	switch {
+	case a.Addr().IsLoopback():
+		return 2
+	case a.Addr() == seen:
+		return 1
+	}
+	return 0
+}
+
+func tableFrame(peers []PeerInfo) []byte {
+	var e encoder
+	e.u32(len(peers))
+	for _, p := range peers {
+		e.text(p.Host, maxName)
+		e.u32(p.PID)
+		e.text(p.HostID, maxName)
+		e.addrs(p.Addrs)
+	}
+	return newFrame(kindTable, e)
+}
+
+// parseTable reads the table of a job of n ranks.
+func parseTable(body []byte, n int) ([]PeerInfo, error) {
+	d := decoder{rest: body}
+	if got := d.u32(maxWorldSize); got != n {
+		d.fail("a table of %d ranks, not %d", got, n)
+		return nil, d.err
+	}
+	peers := make([]PeerInfo, n)
+	for rank := range peers {
+		peers[rank] = PeerInfo{Rank: rank, Host: d.text(maxName), PID: d.u32(math.MaxInt32), HostID: d.text(maxName), Addrs: d.addrs()}
+	}
+	return peers, d.end()
+}

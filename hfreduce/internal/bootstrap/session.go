@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+)
+
+// Session is one rank's end of the control channel. Its methods may be called from any goroutine.
+type Session struct {
+	rank     int
+	peers    []PeerInfo
+	log      *slog.Logger
+	listener *hello.Listener
+	hub      *hub // rank 0's; nil elsewhere
+	wire     *wire
+	events   *events
+
+	wg         sync.WaitGroup // reader, writer
+	ended      chan struct{}  // closed when the reader has ended
+	dispatched chan struct{}  // closed when the event goroutine has ended
+
+	mu       sync.Mutex
+	waiters  map[string]chan result // exchanges in flight, by key
+	used     map[string]bool        // keys
+	broken   *failure               // why there is no channel any more
+	closing  bool
+	closed   chan struct{} // closed when Close is done
+	closeErr error
+}
+
+// result of an exchange.
+type result struct {
+	parts   [][]byte
+	failure *failure
+}
+
+func newSession(j *joining, peers []PeerInfo) *Session {
+	s := &Session{
+		rank: j.cfg.Rank, peers: peers, log: j.cfg.Logger, listener: j.listener, hub: j.hub, wire: j.wire,
+		events: newEvents(), ended: make(chan struct{}), dispatched: make(chan struct{}),
+		waiters: map[string]chan result{}, used: map[string]bool{}, closed: make(chan struct{}),
+	}
+	s.wg.Go(s.wire.run)
+	s.wg.Go(s.read)
+	go func() {
+		defer close(s.dispatched)
+		s.events.run()
+	}()
+	return s
+}
+
+// Listener is this rank's port. On rank 0 it is the rendezvous port.
+func (s *Session) Listener() *hello.Listener { return s.listener }
+
+// Peers lists all ranks, this one included, in rank order.
+func (s *Session) Peers() []PeerInfo { return slices.Clone(s.peers) }
+
+// Abort tells all other ranks that something (scope, at most 256 bytes) is over, and why (text, at most 4096 bytes;
+// longer ones are cut). It does not block. The own subscribers are not called.
+func (s *Session) Abort(scope, text string) {
+	s.wire.send(abortFrame(kindAbort, s.rank, scope, text))
+}
+
+// Subscribe has call called for every event, also for those before, in order and one at a time, on a goroutine of the
+// Session; call must not block for long and must not call Close. After cancel no further call is begun, but one may
+// still be running.
+func (s *Session) Subscribe(call func(Event)) (cancel func()) { return s.events.subscribe(call) }
+
+// Exchange gives every member the parts of all members, in the order of members, which must be the same list of
+// distinct world ranks on all of them, this rank included. key (1 to 256 bytes) names the exchange and can be used once
+// by each rank. A part has at most 1 MiB, all together at most 256 MiB. It returns early if ctx ends, if a member is
+// lost (ErrPeerLost) or has closed (ErrClosed), or if the members' lists differ (ErrMismatch).
+func (s *Session) Exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
+	wait, err := s.begin(key, members, mine)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w", key, s.rank, err)
+	}
+	defer s.forget(key)
+	s.wire.send(exchangeFrame(key, members, mine))
+	select {
+	case r := <-wait:
+		if r.failure != nil {
+			return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w", key, s.rank, r.failure)
+		}
+		if len(r.parts) != len(members) {
+			return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w: %d parts for %d members", key, s.rank, errFrame, len(r.parts), len(members))
+		}
+		return r.parts, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("bootstrap: exchange %q of %s on rank %d: %w", key, formatRanks(members), s.rank, context.Cause(ctx))
+	}
+}
+
+// begin checks the arguments and registers the waiter.
+func (s *Session) begin(key string, members []int, mine []byte) (chan result, error) {
+	switch {
+	case key == "" || len(key) > maxKey:
+		return nil, fmt.Errorf("the key has %d bytes, 1 to %d are allowed", len(key), maxKey)
+	case len(mine) > maxBlob:
+		return nil, fmt.Errorf("the part has %d bytes, at most %d are allowed", len(mine), maxBlob)
+	}
+	if err := checkMembers(s.rank, len(s.peers), members); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing:
+		return nil, ErrClosed
+	case s.broken != nil:
+		return nil, s.broken
+	case s.used[key]:
+		return nil, fmt.Errorf("%w: the key was used before", ErrMismatch)
+	}
+	s.used[key] = true
+	wait := make(chan result, 1)
+	s.waiters[key] = wait
+	return wait, nil
+}
+
+func (s *Session) forget(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiters, key)
+}
+
+// read takes what the hub sends, until the connection ends.
+func (s *Session) read() {
+	defer close(s.ended)
+	for {
+		k, body, err := readFrame(s.wire.in, maxDownFrame)
+		if err == nil {
+			err = s.take(k, body)
+		}
+		if err != nil {
+			s.breakOff(err)
+			return
+		}
+	}
+}
+
+var errGoodbye = errors.New("it closed before this rank did")
+
+// take handles one message; an error ends the connection.
+func (s *Session) take(k kind, body []byte) error {
+	switch k {
+	case kindResult:
+		key, f, parts, err := parseResult(body)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if wait, ok := s.waiters[key]; ok { // else its caller has gone
+			delete(s.waiters, key)
+			wait <- result{parts, f}
+		}
+		return nil
+	case kindAbort, kindLost:
+		rank, scope, text, err := parseAbort(body)
+		if err != nil {
+			return err
+		}
+		if rank >= len(s.peers) {
+			return fmt.Errorf("%w: rank %d", errFrame, rank)
+		}
+		e := s.event(Abort, rank, text)
+		if e.Scope = scope; k == kindLost {
+			e.Kind = PeerLost
+		}
+		s.events.publish(e)
+		return nil
+	case kindWaiting: // was on its way when the last rank came
+		return nil
+	case kindGoodbye:
+		return errGoodbye
+	}
+	return fmt.Errorf("%w: unknown kind %d", errFrame, k)
+}
+
+func (s *Session) event(k EventKind, rank int, text string) Event {
+	p := s.peers[rank]
+	return Event{Kind: k, Rank: rank, Host: p.Host, PID: p.PID, Text: text}
+}
+
+// breakOff ends the channel: with a goodbye if this rank is closing, as the loss of rank 0 if not.
+func (s *Session) breakOff(cause error) {
+	s.wire.kill()
+	text := describe(cause)
+	s.mu.Lock()
+	s.broken = failuref(codeLost, "%v is lost, and with it the control channel: %s", s.peers[0], text)
+	if s.closing {
+		s.broken = failuref(codeClosed, "the session is closed")
+	}
+	lost := !s.closing
+	for key, wait := range s.waiters {
+		delete(s.waiters, key)
+		wait <- result{failure: s.broken}
+	}
+	s.mu.Unlock()
+	if lost {
+		s.log.Warn("bootstrap: the control channel is lost", "rank", s.rank, "to", s.peers[0].String(), "cause", text)
+		s.events.publish(s.event(PeerLost, 0, text))
+	}
+}
+
+// Close says goodbye, so that this rank's end is not taken for a loss, and releases everything, the Listener included.
+// Rank 0 first waits for the goodbyes of all others, because their channel ends with it. When ctx ends before, the
+// rest is cut off and the error says so. Further calls wait for the first and return its error.
+func (s *Session) Close(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.closing
+	s.closing = true
+	s.mu.Unlock()
+	if !first {
+		<-s.closed
+		return s.closeErr
+	}
+	defer close(s.closed)
+	s.wire.send(newFrame(kindGoodbye, nil))
+	var err error
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+		err = fmt.Errorf("bootstrap: rank %d closed before rank 0 took its goodbye: %w", s.rank, context.Cause(ctx))
+	}
+	if s.hub != nil {
+		err = errors.Join(err, s.closeHub(ctx))
+	}
+	s.wire.kill()
+	err = errors.Join(err, s.listener.Close())
+	s.events.close()
+	s.wg.Wait()
+	select {
+	case <-s.dispatched:
+	case <-ctx.Done(): // a subscriber blocks; it ends when that returns
+	}
+	s.closeErr = err
+	return err
+}
+
+// closeHub waits for the goodbyes of all other ranks, and takes the hub down.
+func (s *Session) closeHub(ctx context.Context) (err error) {
+	select {
+	case <-s.hub.empty:
+	case <-ctx.Done():
+		if late := s.hub.remaining(); len(late) > 0 {
+			err = fmt.Errorf("bootstrap: rank 0 closed before the goodbye of %s: %w", formatRanks(late), context.Cause(ctx))
+		}
+		s.hub.leave()
+		select {
+		case <-s.hub.empty:
+		case <-time.After(lastWords):
+		}
+	}
+	s.hub.close()
+	return err
+}
