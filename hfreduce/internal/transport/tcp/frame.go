@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tcp
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+)
+
+// A link's byte stream is a row of frames, each a header and, for a message, its payload:
+//
+//	0  "HFD"       so that a stream that lost its place is noticed
+//	3  kind
+//	4  landing     of a message; else 0
+//	8  seq         of a message; else 0
+//	12 tag         of a message; else 0
+//	16 grant       the sender's latest grant, in every frame
+//	20 length      of a message's payload; else 0
+//
+// Numbers are little-endian. Grants never go back.
+const headerBytes = 24
+
+// kind is what a frame is for.
+type kind uint8
+
+const (
+	kindMessage kind = iota + 1 // a payload follows
+	kindGrant                   // only to tell the grant
+	kindClose                   // the sender closed the link after everything was sent; the last frame
+	kindOpen                    // first frame of each side: this connection, of those that were tried, is the link
+)
+
+type header struct {
+	kind                            kind
+	landing, seq, tag, grant, bytes uint32
+}
+
+// encode writes h to b.
+func (h *header) encode(b *[headerBytes]byte) {
+	copy(b[:], "HFD")
+	b[3] = byte(h.kind)
+	binary.LittleEndian.PutUint32(b[4:], h.landing)
+	binary.LittleEndian.PutUint32(b[8:], h.seq)
+	binary.LittleEndian.PutUint32(b[12:], h.tag)
+	binary.LittleEndian.PutUint32(b[16:], h.grant)
+	binary.LittleEndian.PutUint32(b[20:], h.bytes)
+}
+
+// decode reads a header from the first headerBytes bytes of b. The error wraps transport.ErrProtocol.
+func decode(b []byte) (header, error) {
+	b = b[:headerBytes]
+	h := header{
+		kind:    kind(b[3]),
+		landing: binary.LittleEndian.Uint32(b[4:]), seq: binary.LittleEndian.Uint32(b[8:]),
+		tag: binary.LittleEndian.Uint32(b[12:]), grant: binary.LittleEndian.Uint32(b[16:]),
+		bytes: binary.LittleEndian.Uint32(b[20:]),
+	}
+	if string(b[:3]) != "HFD" || h.kind < kindMessage || h.kind > kindOpen {
+		return header{}, fmt.Errorf("%w: %x is not a frame header", transport.ErrProtocol, b)
+	}
+	if h.kind != kindMessage && (h.landing|h.seq|h.tag|h.bytes) != 0 {
+		return header{}, fmt.Errorf("%w: frame header %x has fields that its kind does not have", transport.ErrProtocol, b)
+	}
+	return h, nil
+}
