@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package engine runs one rank's part of a collective: the chunk pipeline.
+//
+// The way of an item (a chunk of one flow of the plan) through a node, and the file that holds each stage:
+//
+//  1. stage: each rank copies its input into the slot, or says where it lies (stage.go)
+//  2. reduce: the shard's rank adds the node's inputs and the children's partial sums in one pass (stage.go)
+//  3. up, down: partial sums go to the tree parent, results to the children (post.go, deliver.go)
+//  4. publish: the shard's rank says that the result is there; each rank copies it out (stage.go)
+//  5. retire: each rank says that it is through; a slot is reused when all are (progress.go)
+//
+// step.go decides, as a pure state machine, what comes next for a shard; progress.go drives it. Stages of different
+// items overlap, up to the number of slots. Nothing here depends on timing: an item's place, its cut into shards and
+// the order of its sum follow from the plan alone.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
+)
+
+// Config is what an Engine works with. The slices are not copied.
+type Config struct {
+	Layout   *schedule.Layout
+	Rank     int
+	Geometry Geometry
+	Base     []byte        // the node's segment, Geometry.Bytes long
+	Bells    []wait.Bell   // one for each local rank, own one included
+	Policy   wait.Policy   // how to wait
+	Timeout  time.Duration // without progress, before Run gives up; 0: none
+	Notice   time.Duration // without progress, before OnNotice is called, once in a Run; 0: never
+	OnNotice func()
+	Arena    func(local int) ([]byte, error) // memory that a local rank shares (Op.SrcShare)
+}
+
+// Engine is one rank's pipeline. It is used by one goroutine at a time, except for Break and Counters.
+type Engine struct {
+	cfg       Config
+	mem       memory
+	node      int
+	local     int
+	localSize int
+
+	ring  []item
+	next  uint32 // sequence number of the next item to begin
+	head  uint32 // oldest item that this rank is not through with
+	limit uint32 // what was last granted to the peers
+
+	links    []transport.Link // by rank, nil where there is none
+	open     []openLink       // the same, without gaps
+	landings [][]byte         // what links deliver into
+	arrivals []arrival        // by landing area
+	events   [16]transport.Event
+
+	op     *Op
+	cursor schedule.Cursor
+	more   bool // the cursor has given cut, which is not begun
+	cut    schedule.Item
+
+	srcs    [][]byte
+	scales  []float64
+	arenas  [][]byte
+	backoff wait.Backoff
+
+	broken  atomic.Bool
+	cause   atomic.Pointer[error]
+	counter Counters
+}
+
+// openLink is a link and the rank at its other end.
+type openLink struct {
+	transport.Link
+	rank int
+}
+
+// arrival is the latest message in a landing area.
+type arrival struct {
+	seq, tag uint32
+	bytes    int
+	from     int
+	fresh    bool
+}
+
+// Counters count what an Engine copied into the node's segment to be reduced there, and sent and received over its
+// links. They may be read at any time.
+type Counters struct {
+	StagedBytes                                              atomic.Uint64
+	SentBytes, ReceivedBytes, SentMessages, ReceivedMessages atomic.Uint64
+}
+
+// New returns the engine of a rank. The segment must be zeroed.
+func New(cfg Config) (*Engine, error) {
+	if int64(len(cfg.Base)) < cfg.Geometry.Bytes() {
+		return nil, fmt.Errorf("engine: the segment has %d bytes, the geometry needs %d", len(cfg.Base), cfg.Geometry.Bytes())
+	}
+	e := &Engine{
+		cfg: cfg, mem: memory{cfg.Geometry, cfg.Base}, next: 1, head: 1,
+		node: cfg.Layout.NodeOf(cfg.Rank), local: cfg.Layout.LocalRank(cfg.Rank),
+		backoff: wait.NewBackoff(cfg.Policy),
+	}
+	e.localSize = len(cfg.Layout.Nodes[e.node])
+	e.links = make([]transport.Link, cfg.Layout.WorldSize())
+	e.landings = e.mem.landings()
+	e.arrivals = make([]arrival, e.mem.slots*e.mem.shards*phases)
+	e.ring = make([]item, e.mem.slots)
+	for i := range e.ring {
+		e.ring[i].own = make([]Shard, 0, (e.mem.shards+e.localSize-1)/e.localSize)
+	}
+	e.srcs = make([][]byte, 0, e.localSize+2)
+	e.scales = make([]float64, 0, e.localSize+2)
+	e.arenas = make([][]byte, e.localSize)
+	return e, nil
+}
+
+// Counters returns the engine's counters.
+func (e *Engine) Counters() *Counters { return &e.counter }
+
+// Break makes the running and every later Run return cause. It may be called from any goroutine; the first cause stays.
+func (e *Engine) Break(cause error) {
+	e.cause.CompareAndSwap(nil, &cause)
+	e.broken.Store(true)
+	e.cfg.Bells[e.local].Ring()
+}
+
+// Peers calls yield with every rank that op's plan makes this rank talk to.
+func (e *Engine) Peers(p *schedule.Plan, yield func(rank int)) {
+	for f := range p.Flows() {
+		tree := p.Flow(f).Tree
+		child, n := tree.Children(e.node)
+		nodes := append(child[:n:n], tree.Parent(e.node))
+		for _, node := range nodes {
+			for s := e.local; node >= 0 && s < e.mem.shards; s += e.localSize {
+				yield(e.peer(node, s))
+			}
+		}
+	}
+}
+
+// Linked reports whether there is a link to a rank.
+func (e *Engine) Linked(rank int) bool { return e.links[rank] != nil }
+
+// LinkConfig returns what a new link of this rank must be made with. It changes with every collective, so the link has
+// to be added (AddLink) before the next Run.
+func (e *Engine) LinkConfig() transport.LinkConfig {
+	return transport.LinkConfig{
+		Landings: e.landings, Bell: e.cfg.Bells[e.local], Window: uint32(e.mem.slots), Start: e.next,
+		MaxPosts: e.mem.slots * phases * cap(e.ring[0].own),
+	}
+}
+
+// AddLink gives the engine the link to a rank.
+func (e *Engine) AddLink(rank int, l transport.Link) {
+	e.links[rank] = l
+	e.open = append(e.open, openLink{l, rank})
+	e.limit = e.mem.through() + uint32(e.mem.slots) + 1
+	l.Grant(e.limit)
+}
+
+// CloseLinks closes all links. Nothing must be running.
+func (e *Engine) CloseLinks() error {
+	var errs []error
+	for _, l := range e.open {
+		errs = append(errs, l.Close())
+	}
+	e.open = nil
+	return errors.Join(errs...)
+}
+
+// arena maps the memory that a local rank shares, when a collective first reads from it.
+func (e *Engine) arena(local int) error {
+	if e.arenas[local] != nil {
+		return nil
+	}
+	a, err := e.cfg.Arena(local)
+	if err != nil {
+		return fmt.Errorf("engine: map the shared buffers of local rank %d: %w", local, err)
+	}
+	e.arenas[local] = a
+	return nil
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// ErrStalled is wrapped by what Run returns when nothing has moved for Config.Timeout.
+var ErrStalled = errors.New("engine: no progress")
+
+// MismatchError says that another rank makes a different call.
+type MismatchError struct {
+	Rank int // the other rank
+}
+
+// Error returns one line.
+func (m *MismatchError) Error() string {
+	return fmt.Sprintf("engine: rank %d makes a different call", m.Rank)
+}
+
+// LinkError says that the link to a rank failed. Unwrap gives the transport's error.
+type LinkError struct {
+	Rank int
+	Err  error
+}
+
+// Error returns one line.
+func (l *LinkError) Error() string { return fmt.Sprintf("engine: link to rank %d: %v", l.Rank, l.Err) }
+
+// Unwrap returns the transport's error.
+func (l *LinkError) Unwrap() error { return l.Err }
+
+// StallError says whom this rank was waiting for when nothing moved any more. It wraps ErrStalled.
+type StallError struct {
+	Ranks []int // without repetition; empty when only this rank is behind
+}
+
+// Error returns one line.
+func (s *StallError) Error() string {
+	return fmt.Sprintf("%v, waiting for ranks %v", ErrStalled, s.Ranks)
+}
+
+// Unwrap returns ErrStalled.
+func (s *StallError) Unwrap() error { return ErrStalled }
+
+// stalled returns whom the oldest unfinished item, or the item that finds no slot, waits for.
+func (e *Engine) stalled() *StallError {
+	err := &StallError{}
+	seen := make([]bool, len(e.links))
+	add := func(rank int) {
+		if rank != e.cfg.Rank && !seen[rank] {
+			seen[rank] = true
+			err.Ranks = append(err.Ranks, rank)
+		}
+	}
+	mates := e.cfg.Layout.Nodes[e.node]
+	if e.head == e.next {
+		for l, rank := range mates {
+			if before(atomic.LoadUint32(e.mem.doneWord(l)), e.head-1) {
+				add(rank)
+			}
+		}
+		return err
+	}
+	it := &e.ring[e.head%uint32(e.mem.slots)]
+	for i := range it.own {
+		e.stalledShard(it, e.ownShard(i), &it.own[i], add)
+	}
+	for s := range it.shards {
+		if !it.out && atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
+			add(mates[s%e.localSize])
+		}
+	}
+	return err
+}
+
+// stalledShard adds the ranks that an own shard waits for.
+func (e *Engine) stalledShard(it *item, shard int, s *Shard, add func(rank int)) {
+	if s.Complete() {
+		return
+	}
+	for l, rank := range e.cfg.Layout.Nodes[e.node] {
+		if s.NeedsInputs() && atomic.LoadUint32(&e.mem.readyLine(it.slot, l).seq) != it.seq {
+			add(rank)
+		}
+	}
+	for n := Child0; n <= Parent; n++ {
+		if s.Expects(n) && s.arrived&(1<<n) == 0 {
+			add(e.peer(it.neighbour(n), shard))
+		}
+	}
+	for n := Child0; n <= Parent; n++ {
+		if (s.posted&^s.sent)&(1<<n) != 0 {
+			add(e.peer(it.neighbour(n), shard))
+		}
+	}
+}

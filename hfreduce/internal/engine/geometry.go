@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+)
+
+const (
+	line     = 64   // bytes of a cache line: no two ranks write to one line
+	page     = 4096 // data areas start on pages
+	notShare = ^uint64(0)
+)
+
+// phases are the landing areas of one shard in one slot: the partial sums of two children and the parent's result.
+const phases = 3
+
+// Geometry says where everything lies in a node's segment. It follows from the layout and the options, so every rank
+// of the node computes the same.
+//
+//	bells     [local] line      who sleeps and how to wake it (package wait)
+//	done      [local] line      sequence number of the last item that the rank is through with
+//	ready     [slot][local] line  a rank's staged input: sequence number, fingerprint, where it lies
+//	reduced   [slot][shard] line  sequence number of the item whose result lies in the slot
+//	inputs    [slot][local] chunk
+//	results   [slot][shard] shardMax  partial sums, then results; landing area of the parent's message
+//	partials  [slot][shard][2] shardMax  landing areas of the children's messages
+type Geometry struct {
+	local, shards, slots int
+	chunk, shardMax      int64
+
+	bells, done, ready, reduced int64
+	inputs, results, partials   int64
+	bytes                       int64
+}
+
+// NewGeometry returns the geometry of a node with local ranks, in a layout of shards shards, for a ring of slots slots
+// that hold items of at most chunk bytes.
+func NewGeometry(local, shards, slots int, chunk int64) Geometry {
+	g := Geometry{local: local, shards: shards, slots: slots, chunk: chunk, shardMax: maxShard(chunk, shards)}
+	next := int64(0)
+	take := func(bytes int64) int64 {
+		at := next
+		next += (bytes + page - 1) / page * page
+		return at
+	}
+	l, s, k := int64(local), int64(shards), int64(slots)
+	g.bells = take(l * line)
+	g.done = take(l * line)
+	g.ready = take(k * l * line)
+	g.reduced = take(k * s * line)
+	g.inputs = take(k * l * g.chunkStride())
+	g.results = take(k * s * g.shardMax)
+	g.partials = take(k * s * 2 * g.shardMax)
+	g.bytes = next
+	return g
+}
+
+// maxShard returns a bound on the size of a shard of an item of at most chunk bytes: shards differ by at most 64 bytes,
+// and an item is cut into as many shards as have MinShardBytes, so that a shard has less than twice that when there are
+// fewer than it could be cut into.
+func maxShard(chunk int64, shards int) int64 {
+	even := (chunk/int64(shards) + 2*line) / line * line
+	return min(chunk, max(even, 2*schedule.MinShardBytes))
+}
+
+// Bytes returns the size of the segment.
+func (g *Geometry) Bytes() int64 { return g.bytes }
+
+func (g *Geometry) chunkStride() int64 { return (g.chunk + page - 1) / page * page }
+
+// Bell returns the words of a local rank's bell within the segment.
+func (g *Geometry) Bell(base []byte, local int) *[2]uint32 {
+	return (*[2]uint32)(unsafe.Pointer(&base[g.bells+int64(local)*line]))
+}
+
+// readyLine is what a rank tells the others of its node when it has staged its input of an item. seq is written last.
+type readyLine struct {
+	seq   uint32
+	tag   uint32 // fingerprint of the collective
+	share uint64 // offset in the rank's arena where the input lies, notShare: in the slot's input area
+	scale uint64 // math.Float64bits of the rank's PreMulSum factor
+	_     [40]byte
+}
+
+// memory is a node's segment seen through its geometry.
+type memory struct {
+	Geometry
+	base []byte
+}
+
+func (m *memory) doneWord(local int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&m.base[m.done+int64(local)*line]))
+}
+
+func (m *memory) readyLine(slot, local int) *readyLine {
+	return (*readyLine)(unsafe.Pointer(&m.base[m.ready+int64(slot*m.local+local)*line]))
+}
+
+func (m *memory) reducedWord(slot, shard int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&m.base[m.reduced+int64(slot*m.shards+shard)*line]))
+}
+
+func (m *memory) input(slot, local int) []byte {
+	at := m.inputs + int64(slot*m.local+local)*m.chunkStride()
+	return m.base[at : at+m.chunk : at+m.chunk]
+}
+
+func (m *memory) result(slot, shard int) []byte {
+	at := m.results + int64(slot*m.shards+shard)*m.shardMax
+	return m.base[at : at+m.shardMax : at+m.shardMax]
+}
+
+func (m *memory) partial(slot, shard int, child Neighbour) []byte {
+	at := m.partials + (int64(slot*m.shards+shard)*2+int64(child))*m.shardMax
+	return m.base[at : at+m.shardMax : at+m.shardMax]
+}
+
+// landing is the number of a landing area, the same on every node: what the neighbour n (as the receiver sees it) sends
+// of a shard of the item in a slot.
+func (m *memory) landing(slot, shard int, n Neighbour) uint32 {
+	return uint32((slot*m.shards+shard)*phases) + uint32(n)
+}
+
+// split is landing's inverse.
+func (m *memory) split(landing uint32) (slot, shard int, n Neighbour) {
+	x := int(landing)
+	return x / phases / m.shards, x / phases % m.shards, Neighbour(x % phases)
+}
+
+// landings returns the table of landing areas that links are given.
+func (m *memory) landings() [][]byte {
+	t := make([][]byte, m.slots*m.shards*phases)
+	for i := range t {
+		slot, shard, n := m.split(uint32(i))
+		if n == Parent {
+			t[i] = m.result(slot, shard)
+		} else {
+			t[i] = m.partial(slot, shard, n)
+		}
+	}
+	return t
+}
+
+// through returns the sequence number of the last item that every rank of the node is through with.
+func (m *memory) through() uint32 {
+	least := atomic.LoadUint32(m.doneWord(0))
+	for i := 1; i < m.local; i++ {
+		if d := atomic.LoadUint32(m.doneWord(i)); before(d, least) {
+			least = d
+		}
+	}
+	return least
+}
+
+// before compares sequence numbers, which wrap.
+func before(a, b uint32) bool { return int32(a-b) < 0 }

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+)
+
+// item is the state of one item on one rank while it is in the ring.
+type item struct {
+	seq   uint32
+	slot  int
+	cut   schedule.Item
+	flow  schedule.Flow
+	lo    int64 // of the item in its flow
+	bytes int64
+
+	node     int // this rank's node is at this position of the flow's tree
+	parent   int // node, -1 at the tree root
+	child    [2]int
+	children int
+
+	shards  int    // in use for this item
+	src     []byte // this rank's input in one run, nil when it was staged in pieces
+	dst     []byte // where this rank's output lies in one run, nil otherwise
+	direct  bool   // results of own shards go straight to dst, too
+	private bool   // nobody else reads the result: own shards are reduced into dst only
+
+	own  []Shard // this rank's shards: shard number own[i] is local+i*localSize
+	left int     // own shards that are not complete
+	out  bool    // this rank's output has been copied out (or it has none)
+}
+
+// shard returns the number of the i-th own shard.
+func (e *Engine) ownShard(i int) int { return e.local + i*e.localSize }
+
+// begin prepares the ring entry for the plan's next item.
+func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
+	op := e.op
+	own := it.own[:0]
+	*it = item{seq: seq, slot: int(seq % uint32(e.mem.slots)), cut: cut, flow: op.Plan.Flow(cut.Flow), lo: cut.Lo, bytes: cut.Hi - cut.Lo, node: e.node}
+	tree := it.flow.Tree
+	it.parent = tree.Parent(e.node)
+	it.child, it.children = tree.Children(e.node)
+	it.shards = schedule.ShardCount(it.bytes, e.mem.shards)
+	for s := e.local; s < it.shards; s += e.localSize {
+		own = append(own, NewShard(it.flow.Up, it.flow.Down, it.parent < 0, it.children))
+	}
+	it.own, it.left = own, len(own)
+
+	if it.flow.Up {
+		it.src = e.contiguous(op.In, op.Src, it)
+	}
+	takes := op.Out != Nowhere && (it.flow.Down || it.parent < 0)
+	it.out = !takes
+	if takes {
+		it.dst = e.contiguous(op.Out, op.Dst, it)
+		it.direct = it.dst != nil && it.flow.Up && it.parent < 0
+		it.private = it.direct && e.localSize == 1
+	}
+}
+
+// bounds returns the range of a shard within the item.
+func (e *Engine) bounds(it *item, shard int) (lo, hi int64) {
+	return schedule.Shard(it.bytes, e.op.Spec.DType.Size(), it.shards, shard)
+}
+
+// peer returns the rank that carries a shard on a neighbouring node.
+func (e *Engine) peer(node, shard int) int { return e.cfg.Layout.Owner(node, shard) }
+
+// neighbour returns the node of a neighbour in the item's tree.
+func (it *item) neighbour(n Neighbour) int {
+	if n == Parent {
+		return it.parent
+	}
+	return it.child[n]
+}
+
+// sideAt says as what this node appears to the neighbour n: the receiver's view of a message from here.
+func (e *Engine) sideAt(it *item, n Neighbour) Neighbour {
+	if n != Parent {
+		return Parent
+	}
+	siblings, count := it.flow.Tree.Children(it.parent)
+	if count > 1 && siblings[1] == e.node {
+		return Child1
+	}
+	return Child0
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+)
+
+// Mapping says how the bytes of an item lie in a user's buffer.
+type Mapping uint8
+
+// The mappings.
+const (
+	Nowhere Mapping = iota // this rank gives or takes nothing
+	Whole                  // the buffer is what the flows cut: byte x of flow f is byte f.Offset+x
+	Blocks                 // the buffer holds one block for each rank, in rank order
+	Own                    // the buffer is this rank's block
+)
+
+// NotShared is the Op.SrcShare of a buffer that the node's other ranks cannot read.
+const NotShared = -1
+
+// Op is one collective on one rank.
+type Op struct {
+	Plan  schedule.Plan
+	Spec  kernel.Spec // Spec.Divisor is applied at the tree root only
+	Scale float64     // this rank's input is multiplied by it when Scaled
+	// Scaled: the inputs of all ranks have scales, so each rank must give one.
+	Scaled bool
+	Tag    uint32 // fingerprint: equal on all ranks if they make the same call
+
+	Src, Dst     []byte // what this rank gives and takes, as In and Out say; may be the same memory
+	In, Out      Mapping
+	SrcShare     int64 // where Src lies in this rank's arena, or NotShared
+	BelowRoot    bool  // this rank's node is not the root node of a rooted collective
+	SkipOwnBlock bool  // Out is Blocks and this rank's block is already in place
+}
+
+// piece is a run of an item's bytes that is contiguous in a user's buffer.
+type piece struct {
+	lo, hi int64 // in the item
+	at     int64 // in the buffer
+}
+
+// pieces iterates over an item's pieces under a mapping.
+type pieces struct {
+	mapping Mapping
+	rank    int
+	block   int64
+	whole   piece
+	cursor  schedule.SegmentCursor
+}
+
+func (e *Engine) pieces(m Mapping, it *item) pieces {
+	p := pieces{mapping: m, rank: e.cfg.Rank, block: e.op.Plan.Block}
+	switch m {
+	case Whole:
+		p.whole = piece{lo: 0, hi: it.bytes, at: it.flow.Offset + it.lo}
+	case Blocks, Own:
+		p.cursor = e.op.Plan.Segments(e.cfg.Layout, it.cut)
+	}
+	return p
+}
+
+func (p *pieces) next() (piece, bool) {
+	if p.mapping == Whole {
+		w := p.whole
+		p.mapping = Nowhere
+		return w, true
+	}
+	if p.mapping == Nowhere {
+		return piece{}, false
+	}
+	for {
+		s, ok := p.cursor.Next()
+		if !ok {
+			return piece{}, false
+		}
+		if p.mapping == Blocks {
+			return piece{lo: s.Lo, hi: s.Hi, at: int64(s.Rank)*p.block + s.Offset}, true
+		}
+		if s.Rank == p.rank {
+			return piece{lo: s.Lo, hi: s.Hi, at: s.Offset}, true
+		}
+	}
+}
+
+// contiguous returns the item's bytes as one run of buf, or nil when they are several or not this rank's.
+func (e *Engine) contiguous(m Mapping, buf []byte, it *item) []byte {
+	p := e.pieces(m, it)
+	first, ok := p.next()
+	if !ok || first.lo != 0 || first.hi != it.bytes {
+		return nil
+	}
+	return buf[first.at : first.at+it.bytes : first.at+it.bytes]
+}

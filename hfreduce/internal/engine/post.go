@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"fmt"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+)
+
+// granted returns the set of neighbours that have a free slot for the item.
+func (e *Engine) granted(it *item, shard int) uint8 {
+	set := uint8(0)
+	for c := range Neighbour(it.children) {
+		if it.flow.Down && before(it.seq, e.links[e.peer(it.child[c], shard)].Limit()) {
+			set |= 1 << c
+		}
+	}
+	if it.flow.Up && it.parent >= 0 && before(it.seq, e.links[e.peer(it.parent, shard)].Limit()) {
+		set |= 1 << Parent
+	}
+	return set
+}
+
+// post sends the own shard's partial sum or result to a neighbour.
+func (e *Engine) post(it *item, shard int, to Neighbour) error {
+	lo, hi := e.bounds(it, shard)
+	rank := e.peer(it.neighbour(to), shard)
+	err := e.links[rank].Post(transport.Message{
+		Landing: e.mem.landing(it.slot, shard, e.sideAt(it, to)),
+		Seq:     it.seq, Tag: e.op.Tag, Payload: e.resultOf(it, shard, lo, hi),
+	})
+	if err != nil {
+		return &LinkError{Rank: rank, Err: err}
+	}
+	e.counter.SentBytes.Add(uint64(hi - lo))
+	e.counter.SentMessages.Add(1)
+	return nil
+}
+
+// poll moves the links forward and takes in what they deliver.
+func (e *Engine) poll() (bool, error) {
+	moved := false
+	for _, l := range e.open {
+		for {
+			n, err := l.Poll(e.events[:])
+			for i := range e.events[:n] {
+				moved = true
+				if err := e.deliver(l.rank, &e.events[i]); err != nil {
+					return moved, err
+				}
+			}
+			if err != nil {
+				return moved, &LinkError{Rank: l.rank, Err: err}
+			}
+			if n < len(e.events) {
+				break
+			}
+		}
+	}
+	return moved, nil
+}
+
+// deliver notes one completion.
+func (e *Engine) deliver(peer int, ev *transport.Event) error {
+	if ev.Kind == transport.Sent {
+		return e.sent(peer, ev)
+	}
+	slot, _, _ := e.mem.split(ev.Landing)
+	if before(ev.Seq, e.head) || !before(ev.Seq, e.limit) || int(ev.Seq%uint32(e.mem.slots)) != slot {
+		return fmt.Errorf("engine: protocol error: rank %d sent item %d into slot %d, expected were items %d to %d", peer, ev.Seq, slot, e.head, e.limit-1)
+	}
+	e.arrivals[ev.Landing] = arrival{seq: ev.Seq, tag: ev.Tag, bytes: ev.Bytes, from: peer, fresh: true}
+	e.counter.ReceivedBytes.Add(uint64(ev.Bytes))
+	e.counter.ReceivedMessages.Add(1)
+	return nil
+}
+
+// sent notes that a post has completed. The landing area is the receiver's: what lands there as the parent's message
+// went to a child.
+func (e *Engine) sent(peer int, ev *transport.Event) error {
+	slot, shard, side := e.mem.split(ev.Landing)
+	it := &e.ring[slot]
+	if it.seq != ev.Seq {
+		return fmt.Errorf("engine: protocol error: completion of item %d to rank %d, slot %d holds item %d", ev.Seq, peer, slot, it.seq)
+	}
+	to := Parent
+	if side == Parent {
+		to = Child0
+		if it.children > 1 && e.peer(it.child[1], shard) == peer {
+			to = Child1
+		}
+	}
+	own := &it.own[(shard-e.local)/e.localSize]
+	own.Sent(to)
+	return nil
+}
+
+// receive hands the messages that the own shard waits for to its state machine.
+func (e *Engine) receive(it *item, shard int, s *Shard) error {
+	for n := Child0; n <= Parent; n++ {
+		if !s.Expects(n) {
+			continue
+		}
+		a := &e.arrivals[e.mem.landing(it.slot, shard, n)]
+		if !a.fresh || a.seq != it.seq {
+			continue
+		}
+		a.fresh = false
+		if want := e.peer(it.neighbour(n), shard); a.from != want {
+			return fmt.Errorf("engine: protocol error: rank %d sent what rank %d should send", a.from, want)
+		}
+		lo, hi := e.bounds(it, shard)
+		if a.tag != e.op.Tag || int64(a.bytes) != hi-lo {
+			return &MismatchError{Rank: a.from}
+		}
+		s.Arrived(n)
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Run executes op and returns when this rank's part is through: the result is in op.Dst, nobody reads op.Src any more.
+// After an error the engine is broken and returns that error from then on.
+func (e *Engine) Run(ctx context.Context, op *Op) error {
+	e.op = op
+	e.cursor = op.Plan.Items(e.mem.chunk)
+	e.cut, e.more = e.cursor.Next()
+	err := e.drive(ctx)
+	e.op = nil
+	if err != nil {
+		e.Break(err)
+		return *e.cause.Load()
+	}
+	return nil
+}
+
+// drive alternates between working and waiting until the op is through.
+func (e *Engine) drive(ctx context.Context) error {
+	var watch watch
+	defer watch.stop()
+	for {
+		moved, err := e.advance()
+		switch {
+		case err != nil:
+			return err
+		case e.finished():
+			return nil
+		case moved:
+			e.backoff.Reset()
+			watch.moved = true
+			continue
+		}
+		if e.backoff.Idle() {
+			if err := e.sleep(ctx, &watch); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// watch keeps what long waits need.
+type watch struct {
+	moved   bool      // since the last deadline was set
+	since   time.Time // when this rank was first found waiting after something had moved
+	noticed bool
+	cancel  func() bool
+}
+
+func (w *watch) stop() {
+	if w.cancel != nil {
+		w.cancel()
+	}
+}
+
+// left returns how long the rank may sleep, 0 for without bound, and whether it has waited too long.
+func (w *watch) left(cfg *Config) (timeout time.Duration, stalled bool) {
+	if cfg.Timeout == 0 && cfg.Notice == 0 {
+		return 0, false
+	}
+	now := time.Now()
+	if w.moved || w.since.IsZero() {
+		w.since, w.moved = now, false
+	}
+	waited := now.Sub(w.since)
+	if cfg.Timeout > 0 {
+		if timeout = cfg.Timeout - waited; timeout <= 0 {
+			return 0, true
+		}
+	}
+	if cfg.Notice == 0 || w.noticed {
+		return timeout, false
+	}
+	if waited >= cfg.Notice {
+		w.noticed = true
+		cfg.OnNotice()
+		return timeout, false
+	}
+	if notice := cfg.Notice - waited; timeout == 0 || notice < timeout {
+		timeout = notice
+	}
+	return timeout, false
+}
+
+// sleep waits for a ring, once a last look has found nothing to do.
+func (e *Engine) sleep(ctx context.Context, w *watch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	bell := e.cfg.Bells[e.local]
+	if w.cancel == nil && ctx.Done() != nil {
+		w.cancel = context.AfterFunc(ctx, bell.Ring)
+	}
+	timeout, stalled := w.left(&e.cfg)
+	if stalled {
+		return e.stalled()
+	}
+	bell.Arm()
+	moved, err := e.advance()
+	if err != nil || moved || e.finished() || ctx.Err() != nil {
+		bell.Disarm()
+		w.moved = w.moved || moved
+		return err
+	}
+	bell.Sleep(timeout)
+	return nil
+}
+
+// finished reports whether this rank's part of the op is through.
+func (e *Engine) finished() bool {
+	if e.more || e.head != e.next {
+		return false
+	}
+	// Others may still read what this rank shares in place.
+	return e.op.SrcShare == NotShared || !before(e.mem.through(), e.head-1)
+}
+
+// advance does whatever can be done now and reports whether anything was.
+func (e *Engine) advance() (bool, error) {
+	if e.broken.Load() {
+		return false, *e.cause.Load()
+	}
+	e.grant()
+	moved := false
+	if len(e.open) > 0 {
+		m, err := e.poll()
+		if err != nil {
+			return false, err
+		}
+		moved = m
+	}
+	if e.more && e.next-e.head < uint32(e.mem.slots) && before(e.next, e.limit) {
+		it := &e.ring[e.next%uint32(e.mem.slots)]
+		e.begin(it, e.cut, e.next)
+		e.next++
+		e.stage(it)
+		e.cut, e.more = e.cursor.Next()
+		moved = true
+	}
+	for seq := e.head; seq != e.next; seq++ {
+		m, err := e.step(&e.ring[seq%uint32(e.mem.slots)])
+		if err != nil {
+			return false, err
+		}
+		moved = moved || m
+	}
+	return e.retire() || moved, nil
+}
+
+// grant tells the peers which items have a free slot here.
+func (e *Engine) grant() {
+	limit := e.mem.through() + uint32(e.mem.slots) + 1
+	if limit == e.limit {
+		return
+	}
+	e.limit = limit
+	for _, l := range e.open {
+		l.Grant(limit)
+	}
+}
+
+// step takes an item as far as it goes.
+func (e *Engine) step(it *item) (bool, error) {
+	moved, left := false, 0
+	for i := range it.own {
+		s := &it.own[i]
+		if s.Complete() {
+			continue
+		}
+		m, err := e.stepShard(it, e.ownShard(i), s)
+		if err != nil {
+			return false, err
+		}
+		moved = moved || m
+		if !s.Complete() {
+			left++
+		}
+	}
+	it.left = left
+	if !it.out && e.copyOut(it) {
+		it.out, moved = true, true
+	}
+	return moved, nil
+}
+
+// stepShard feeds one shard's state machine and takes the actions that it asks for.
+func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
+	if err := e.receive(it, shard, s); err != nil {
+		return false, err
+	}
+	if s.NeedsInputs() {
+		ready, err := e.staged(it)
+		if err != nil {
+			return false, err
+		}
+		if ready {
+			s.InputsReady()
+			if err := e.mapArenas(it); err != nil {
+				return false, err
+			}
+		}
+	}
+	for moved := false; ; moved = true {
+		err := error(nil)
+		switch s.Next(e.granted(it, shard)) {
+		case Wait:
+			return moved, nil
+		case Reduce:
+			e.reduce(it, shard)
+		case PostUp:
+			err = e.post(it, shard, Parent)
+		case PostDown0:
+			err = e.post(it, shard, Child0)
+		case PostDown1:
+			err = e.post(it, shard, Child1)
+		case Publish:
+			e.publish(it, shard)
+		}
+		if err != nil {
+			return moved, err
+		}
+	}
+}
+
+// mapArenas maps the arenas in which inputs of the item lie.
+func (e *Engine) mapArenas(it *item) error {
+	for l := range e.localSize {
+		if it.flow.Up && l != e.local && e.mem.readyLine(it.slot, l).share != notShare {
+			if err := e.arena(l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// retire lets go of the items at the head of the ring that this rank is through with.
+func (e *Engine) retire() bool {
+	head := e.head
+	for e.head != e.next {
+		it := &e.ring[e.head%uint32(e.mem.slots)]
+		if it.left > 0 || !it.out {
+			break
+		}
+		e.head++
+	}
+	if e.head == head {
+		return false
+	}
+	atomic.StoreUint32(e.mem.doneWord(e.local), e.head-1)
+	e.ringNode()
+	return true
+}
+
+// ringNode wakes the node's other ranks that sleep.
+func (e *Engine) ringNode() {
+	for l, b := range e.cfg.Bells {
+		if l != e.local {
+			b.Ring()
+		}
+	}
+}

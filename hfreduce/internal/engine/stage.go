@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// This file moves data between the user's buffers and the node's segment, and adds.
+
+// stage puts this rank's input of an item where the node's ranks read it and tells them.
+func (e *Engine) stage(it *item) {
+	op := e.op
+	ready := e.mem.readyLine(it.slot, e.local)
+	ready.share = notShare
+	switch {
+	case op.In == Nowhere || it.bytes == 0:
+	case it.flow.Up && it.src != nil && op.SrcShare != NotShared:
+		ready.share = uint64(op.SrcShare + it.flow.Offset + it.lo)
+	case it.flow.Up:
+		e.stageInput(it)
+	case it.parent < 0:
+		e.stageResult(it)
+	}
+	ready.tag = op.Tag
+	ready.scale = math.Float64bits(op.Scale)
+	atomic.StoreUint32(&ready.seq, it.seq)
+	e.ringNode()
+}
+
+// stageInput copies the input into the slot, except for own shards, which are read from the user's buffer.
+func (e *Engine) stageInput(it *item) {
+	area := e.mem.input(it.slot, e.local)
+	if it.src == nil {
+		for p := e.pieces(e.op.In, it); ; {
+			run, ok := p.next()
+			if !ok {
+				return
+			}
+			e.counter.StagedBytes.Add(uint64(copy(area[run.lo:run.hi], e.op.Src[run.at:])))
+		}
+	}
+	for s := range it.shards {
+		if s%e.localSize != e.local {
+			lo, hi := e.bounds(it, s)
+			e.counter.StagedBytes.Add(uint64(copy(area[lo:hi], it.src[lo:hi])))
+		}
+	}
+}
+
+// stageResult copies this rank's data, which is the result already, into the slot's result areas.
+func (e *Engine) stageResult(it *item) {
+	for p := e.pieces(e.op.In, it); ; {
+		run, ok := p.next()
+		if !ok {
+			return
+		}
+		for s := range it.shards {
+			lo, hi := e.bounds(it, s)
+			if a, b := max(lo, run.lo), min(hi, run.hi); a < b {
+				copy(e.mem.result(it.slot, s)[a-lo:b-lo], e.op.Src[run.at+a-run.lo:])
+			}
+		}
+	}
+}
+
+// staged reports whether all ranks of the node have staged the item, and checks that they mean the same collective.
+func (e *Engine) staged(it *item) (bool, error) {
+	for l := range e.localSize {
+		ready := e.mem.readyLine(it.slot, l)
+		if atomic.LoadUint32(&ready.seq) != it.seq {
+			return false, nil
+		}
+		if ready.tag != e.op.Tag {
+			return false, &MismatchError{Rank: e.cfg.Layout.Nodes[e.node][l]}
+		}
+	}
+	return true, nil
+}
+
+// reduce adds the node's inputs and the children's partial sums of one own shard, in that order, in one pass.
+func (e *Engine) reduce(it *item, shard int) {
+	lo, hi := e.bounds(it, shard)
+	if lo == hi {
+		return
+	}
+	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
+	for l := range e.localSize {
+		e.srcs = append(e.srcs, e.inputOf(it, l, lo, hi))
+		e.scales = append(e.scales, math.Float64frombits(e.mem.readyLine(it.slot, l).scale))
+	}
+	for c := range Neighbour(it.children) {
+		e.srcs = append(e.srcs, e.mem.partial(it.slot, shard, c)[:hi-lo])
+		e.scales = append(e.scales, 1)
+	}
+	spec := e.op.Spec
+	if it.parent >= 0 {
+		spec.Divisor = 0
+	}
+	scales := e.scales
+	if !e.op.Scaled {
+		scales = nil
+	}
+	dst, dst2 := e.resultOf(it, shard, lo, hi), []byte(nil)
+	if it.direct && !it.private {
+		dst2 = it.dst[lo:hi]
+	}
+	spec.Reduce(dst, dst2, e.srcs, scales)
+}
+
+// inputOf returns bytes [lo,hi) of a local rank's input.
+func (e *Engine) inputOf(it *item, local int, lo, hi int64) []byte {
+	if local == e.local && it.src != nil {
+		return it.src[lo:hi]
+	}
+	if share := e.mem.readyLine(it.slot, local).share; share != notShare {
+		at := int64(share)
+		return e.arenas[local][at+lo : at+hi]
+	}
+	return e.mem.input(it.slot, local)[lo:hi]
+}
+
+// resultOf returns where the own shard's sum is written and sent from.
+func (e *Engine) resultOf(it *item, shard int, lo, hi int64) []byte {
+	if it.private {
+		return it.dst[lo:hi]
+	}
+	return e.mem.result(it.slot, shard)[:hi-lo]
+}
+
+// publish tells the node's ranks that a shard's result lies in the slot.
+func (e *Engine) publish(it *item, shard int) {
+	atomic.StoreUint32(e.mem.reducedWord(it.slot, shard), it.seq)
+	e.ringNode()
+}
+
+// copyOut copies an item's result to the user's buffer once every shard is there.
+func (e *Engine) copyOut(it *item) bool {
+	for s := range it.shards {
+		if atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
+			return false
+		}
+	}
+	for p := e.pieces(e.op.Out, it); ; {
+		run, ok := p.next()
+		if !ok {
+			return true
+		}
+		if e.op.SkipOwnBlock && run.at/e.op.Plan.Block == int64(e.cfg.Rank) {
+			continue
+		}
+		for s := range it.shards {
+			if it.direct && s%e.localSize == e.local {
+				continue
+			}
+			lo, hi := e.bounds(it, s)
+			if a, b := max(lo, run.lo), min(hi, run.hi); a < b {
+				copy(e.op.Dst[run.at+a-run.lo:run.at+b-run.lo], e.mem.result(it.slot, s)[a-lo:b-lo])
+			}
+		}
+	}
+}
