@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+)
+
+// This file builds communicators: the ranks agree on what must be equal, the ranks of each node join a segment, and
+// links are made when a collective first needs them.
+
+// terms is what each rank states when a communicator is built. All but the UID must be equal.
+type terms struct {
+	UID        string `json:",omitempty"` // from the first member
+	ChunkBytes int
+	Slots      int
+	Transport  string
+}
+
+// agree exchanges the terms and returns the communicator's UID.
+func agree(ctx context.Context, f fabric, o *Options, key string, members []int, rank int) (string, error) {
+	mine := terms{ChunkBytes: o.ChunkBytes, Slots: o.Slots, Transport: o.Transport}
+	if rank == 0 {
+		mine.UID = rand.Text()
+	}
+	b, err := json.Marshal(mine)
+	if err != nil {
+		return "", err
+	}
+	all, err := f.exchange(ctx, key+"/terms", members, b)
+	if err != nil {
+		return "", err
+	}
+	var first terms
+	for r, raw := range all {
+		var t terms
+		if err := json.Unmarshal(raw, &t); err != nil {
+			return "", fmt.Errorf("rank %d sent unreadable terms: %w", r, err)
+		}
+		if r == 0 {
+			first = t
+			continue
+		}
+		if t.UID = first.UID; t != first {
+			return "", fmt.Errorf("%w: options differ: rank 0 has ChunkBytes %d, Slots %d, Transport %s; rank %d has ChunkBytes %d, Slots %d, Transport %s; set them alike on all ranks",
+				ErrMismatch, first.ChunkBytes, first.Slots, first.Transport, r, t.ChunkBytes, t.Slots, t.Transport)
+		}
+	}
+	return first.UID, nil
+}
+
+// newComm builds the communicator of members (world ranks), of which this one is the rank-th. The key is unique among
+// the exchanges of the fabric.
+func newComm(ctx context.Context, f *sharedFabric, o Options, key string, members []int, rank int) (*Comm, error) {
+	uid, err := agree(ctx, f, &o, key, members, rank)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := layoutOf(f, members)
+	if err != nil {
+		return nil, err
+	}
+	c := &Comm{fabric: f, opts: o, log: o.Logger, uid: uid, members: members, rank: rank, layout: layout, linked: map[planKey]bool{}}
+	c.life, c.end = context.WithCancelCause(context.Background())
+	joinErr := c.join(ctx)
+	if joinErr == nil {
+		c.deaf = f.listen(c.heard) // before anybody can know that this rank is there
+	}
+	if err := c.confirm(ctx, key, joinErr); err != nil {
+		c.end(err)
+		if joinErr == nil {
+			c.deaf()
+			err = errors.Join(err, c.segment.Close())
+		}
+		return nil, err
+	}
+	f.retain()
+	return c, nil
+}
+
+// layoutOf groups members by node, nodes in the order of their first rank.
+func layoutOf(f fabric, members []int) (schedule.Layout, error) {
+	nodeOf, number := make([]int, len(members)), map[string]int{}
+	for r, world := range members {
+		_, node := f.info(world)
+		if _, known := number[node]; !known {
+			number[node] = len(number)
+		}
+		nodeOf[r] = number[node]
+	}
+	return schedule.NewLayout(nodeOf)
+}
+
+// join maps the node's segment and makes the engine over it.
+func (c *Comm) join(ctx context.Context) error {
+	node := c.Node()
+	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes))
+	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), c.LocalSize(), &g)
+	if err != nil {
+		return fmt.Errorf("shared memory of node %d: %w", node, err)
+	}
+	cfg := engine.Config{
+		Layout: &c.layout, Rank: c.rank, Geometry: g, Base: segment.Base(), Bells: bells,
+		Policy: c.fabric.policy(c.LocalSize()), Arena: segment.Arena,
+		Timeout: max(0, c.opts.Timeout), Notice: noticeDelay(c.rank), OnNotice: func() { c.journal.tell(c) },
+	}
+	if c.engine, err = engine.New(cfg); err != nil {
+		return errors.Join(err, segment.Close())
+	}
+	c.segment, c.segmentBytes, c.bell = segment, g.Bytes(), bells[c.LocalRank()]
+	return nil
+}
+
+// confirm makes the building succeed on all ranks or on none.
+func (c *Comm) confirm(ctx context.Context, key string, mine error) error {
+	text := ""
+	if mine != nil {
+		text = mine.Error()
+	}
+	all, err := c.fabric.exchange(ctx, key+"/joined", c.members, []byte(text))
+	if mine != nil {
+		return mine
+	}
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for r, text := range all {
+		if len(text) > 0 {
+			failed = append(failed, fmt.Errorf("rank %d: %s", r, text))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// Split divides the communicator: ranks that give the same color form a new one, ranked by key and, for equal keys, by
+// their rank here. A negative color takes part but gets a nil Comm. All ranks must call it, as a collective; the new
+// communicators work beside this one and each other, also at the same time, and are closed on their own.
+func (c *Comm) Split(ctx context.Context, color, key int) (*Comm, error) {
+	if err := c.usable(); err != nil {
+		return nil, &OpError{Op: "Split", Rank: c.rank, Err: err}
+	}
+	sub, err := c.split(ctx, color, key)
+	if err != nil {
+		return nil, &OpError{Op: "Split", Rank: c.rank, Err: c.verdictOr(err)}
+	}
+	return sub, nil
+}
+
+// choice is what a rank gives to Split.
+type choice struct{ Color, Key int }
+
+func (c *Comm) split(ctx context.Context, color, key int) (*Comm, error) {
+	if c.opts.InitTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.opts.InitTimeout, fmt.Errorf("%w: the ranks did not meet within InitTimeout %v", ErrTimeout, c.opts.InitTimeout))
+		defer cancel()
+	}
+	ctx, stop := c.whileAlive(ctx)
+	defer stop()
+	name := fmt.Sprintf("%s/split/%d", c.uid, c.splits.Add(1))
+	mine, err := json.Marshal(choice{color, key})
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.fabric.exchange(ctx, name, c.members, mine)
+	if err != nil {
+		return nil, err
+	}
+	if color < 0 {
+		return nil, nil
+	}
+	ranks, err := chosen(all, color)
+	if err != nil {
+		return nil, err
+	}
+	members := make([]int, len(ranks))
+	for i, r := range ranks {
+		members[i] = c.members[r]
+	}
+	return newComm(ctx, c.fabric, c.opts, fmt.Sprintf("%s/%d", name, color), members, slices.Index(ranks, c.rank))
+}
+
+// chosen returns the ranks with the color, in the new order.
+func chosen(all [][]byte, color int) ([]int, error) {
+	keys := map[int]int{}
+	var ranks []int
+	for r, raw := range all {
+		var ch choice
+		if err := json.Unmarshal(raw, &ch); err != nil {
+			return nil, fmt.Errorf("rank %d sent an unreadable color and key: %w", r, err)
+		}
+		if ch.Color == color {
+			keys[r] = ch.Key
+			ranks = append(ranks, r)
+		}
+	}
+	slices.SortStableFunc(ranks, func(a, b int) int { return keys[a] - keys[b] })
+	return ranks, nil
+}
+
+// whileAlive returns a context that also ends when the Comm breaks or closes.
+func (c *Comm) whileAlive(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.life, func() { cancel(context.Cause(c.life)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// verdictOr returns why the Comm broke if it did, and err otherwise.
+func (c *Comm) verdictOr(err error) error {
+	if cause := c.cause.Load(); cause != nil {
+		return *cause
+	}
+	return err
+}
+
+// connect makes the links that a plan needs, all at once: every rank of the plan is at the same call.
+func (c *Comm) connect(ctx context.Context, p *schedule.Plan) error {
+	ctx, stop := c.whileAlive(ctx)
+	defer stop()
+	if c.opts.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.opts.Timeout, engine.ErrStalled)
+		defer cancel()
+	}
+	notice := time.AfterFunc(noticeDelay(c.rank), func() { c.journal.tell(c) })
+	defer notice.Stop()
+	var peers []int
+	c.engine.Peers(p, func(rank int) {
+		if !c.engine.Linked(rank) && !slices.Contains(peers, rank) {
+			peers = append(peers, rank)
+		}
+	})
+	links, errs := c.dial(ctx, peers)
+	stall := &engine.StallError{}
+	for i, rank := range peers {
+		if links[i] != nil {
+			c.engine.AddLink(rank, links[i])
+			c.peers.Add(1)
+			continue
+		}
+		stall.Ranks = append(stall.Ranks, rank)
+	}
+	if len(stall.Ranks) > 0 && context.Cause(ctx) == engine.ErrStalled {
+		return stall
+	}
+	return errors.Join(errs...)
+}
+
+// dial connects to each of the ranks.
+func (c *Comm) dial(ctx context.Context, peers []int) ([]transport.Link, []error) {
+	links, errs := make([]transport.Link, len(peers)), make([]error, len(peers))
+	cfg := c.engine.LinkConfig()
+	var wg sync.WaitGroup
+	for i, rank := range peers {
+		wg.Go(func() {
+			links[i], errs[i] = c.fabric.transport().Connect(ctx, c.members[rank], c.uid, cfg)
+			if errs[i] != nil {
+				errs[i] = fmt.Errorf("connect to rank %d: %w", rank, errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	return links, errs
+}

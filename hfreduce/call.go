@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+)
+
+// call is one collective call: checked arguments.
+type call struct {
+	kind     schedule.Collective
+	dst, src Buffer
+	dtype    DataType
+	op       Op
+	root     int   // -1 for collectives without
+	bytes    int64 // of the whole buffer; for ReduceScatter and AllGather of one rank's block
+	in, out  engine.Mapping
+	skipOwn  bool // AllGather whose source already lies in the destination
+}
+
+// String describes the call as it must be equal on all ranks: "AllReduce float[1024] sum".
+func (k *call) String() string {
+	s := fmt.Sprintf("%v %v[%d]", k.kind, k.dtype, k.bytes/int64(max(1, k.dtype.Size())))
+	switch k.kind {
+	case schedule.AllReduce, schedule.Reduce, schedule.ReduceScatter:
+		s += " " + k.op.String()
+	}
+	if k.root >= 0 {
+		s += fmt.Sprintf(" root %d", k.root)
+	}
+	return s
+}
+
+// run executes a checked call now or, if others come first, after them, and waits for it.
+func (c *Comm) run(ctx context.Context, k call) error {
+	if err := ctx.Err(); err != nil {
+		return &OpError{Op: k.kind.String(), Rank: c.rank, Err: err}
+	}
+	if !c.queue.enter() {
+		return c.runQueued(ctx, k)
+	}
+	defer c.queue.leave(c)
+	c.call = k
+	return c.execute(ctx)
+}
+
+// runQueued waits for its turn. It is apart so that run's argument need not be on the heap.
+func (c *Comm) runQueued(ctx context.Context, k call) error {
+	r := &Request{call: k, ctx: ctx, done: make(chan struct{})}
+	c.queue.submit(c, r)
+	<-r.done
+	return r.err
+}
+
+// start queues a checked call.
+func (c *Comm) start(k call) (*Request, error) {
+	if err := c.usable(); err != nil {
+		return nil, &OpError{Op: k.kind.String(), Rank: c.rank, Err: err}
+	}
+	r := &Request{call: k, ctx: context.Background(), done: make(chan struct{})}
+	c.queue.submit(c, r)
+	return r, nil
+}
+
+// execute runs the collective c.call. Only one goroutine at a time is here.
+func (c *Comm) execute(ctx context.Context) error {
+	k := &c.call
+	defer func() { k.dst, k.src, c.op.Dst, c.op.Src = Buffer{}, Buffer{}, nil, nil }() // not to keep memory alive
+	if cause := c.cause.Load(); cause != nil {
+		return &OpError{Op: k.kind.String(), Rank: c.rank, Err: *cause}
+	}
+	begin := time.Now()
+	seq := c.stats.begin(k.kind)
+	err := c.prepare(ctx, k, seq)
+	if err == nil {
+		err = c.engine.Run(ctx, &c.op)
+	}
+	c.stats.end(k.kind, c.payload(k), time.Since(begin), err)
+	if err != nil {
+		return &OpError{Op: k.kind.String(), Rank: c.rank, Seq: seq, Err: c.settle(k, seq, err)}
+	}
+	return nil
+}
+
+// payload returns the bytes that a call counts in the statistics: nccl-tests' S.
+func (c *Comm) payload(k *call) int64 {
+	switch k.kind {
+	case schedule.ReduceScatter, schedule.AllGather:
+		return k.bytes * int64(len(c.members))
+	}
+	return k.bytes
+}
+
+// prepare fills c.op and makes the links that the plan needs and that do not exist yet.
+func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
+	op := &c.op
+	op.Plan = schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root)
+	op.Spec = kernel.Spec{DType: kernel.DType(k.dtype), Op: k.op.kernelOp()}
+	op.Scaled, op.Scale = k.op.kind == opPreMulSum, k.op.factor
+	if k.op.kind == opAvg {
+		op.Spec.Divisor = len(c.members)
+	}
+	op.Tag = c.tag(k, seq)
+	c.journal.begin(c, seq, k, op.Tag)
+	op.Src, op.Dst, op.In, op.Out = nil, nil, k.in, k.out
+	if k.in != engine.Nowhere {
+		op.Src = k.src.raw()
+	}
+	if k.out != engine.Nowhere {
+		op.Dst = k.dst.raw()
+	}
+	op.SkipOwnBlock = k.skipOwn
+	op.SrcShare = engine.NotShared
+	if k.in == engine.Whole && k.kind != schedule.Broadcast {
+		if offset, ok := c.memories.offset(c.segment, k.src); ok {
+			op.SrcShare = offset
+		}
+	}
+	return c.link(ctx, &op.Plan)
+}
+
+// tag is the fingerprint by which ranks find out that they make different calls.
+func (c *Comm) tag(k *call, seq uint64) uint32 {
+	h := uint64(14695981039346656037) // FNV-1a over the fields
+	for _, v := range [...]uint64{seq, uint64(k.kind), uint64(k.dtype), uint64(k.op.kind), uint64(k.bytes), uint64(k.root + 1)} {
+		for i := range 8 {
+			h = (h ^ (v >> (8 * i) & 0xff)) * 1099511628211
+		}
+	}
+	return uint32(h ^ h>>32)
+}
+
+// link connects to the ranks that a plan needs. All ranks of the plan do so at the same call.
+func (c *Comm) link(ctx context.Context, p *schedule.Plan) error {
+	if len(c.layout.Nodes) == 1 {
+		return nil
+	}
+	key := planKey{p.Collective, p.Root, p.Flows()}
+	if c.linked[key] {
+		return nil
+	}
+	if err := c.connect(ctx, p); err != nil {
+		return err
+	}
+	c.linked[key] = true
+	return nil
+}
+
+// settle turns the error of a running collective into the Comm's cause, tells the other ranks, and returns the cause.
+func (c *Comm) settle(k *call, seq uint64, err error) error {
+	var (
+		mismatch *engine.MismatchError
+		link     *engine.LinkError
+		stall    *engine.StallError
+	)
+	if cause := c.cause.Load(); cause != nil {
+		return *cause
+	}
+	v := verdict{Kind: verdictFault, Rank: c.rank, Text: err.Error()}
+	switch {
+	case errors.As(err, &mismatch):
+		v.Kind = verdictMismatch
+		v.Text = fmt.Sprintf("calls %v as collective %d, rank %d makes another call", k, seq, mismatch.Rank)
+	case errors.As(err, &stall):
+		v.Kind = verdictTimeout
+		v.Text = fmt.Sprintf("%v #%d made no progress for %v, waiting for ranks %v", k, seq, c.opts.Timeout, stall.Ranks)
+	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerLost):
+		c.awaitVerdict()
+		v = verdict{Kind: verdictLost, Rank: link.Rank, Text: link.Err.Error()}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		v.Kind = verdictAborted
+		v.Text = fmt.Sprintf("the context of %v #%d ended: %v", k, seq, err)
+		c.breakWith(fmt.Errorf("%w: rank %d: %s: %w", ErrAborted, c.rank, v.Text, err))
+		v.Rank = c.members[c.rank]
+		c.fabric.tell(c.uid, v)
+		return *c.cause.Load()
+	}
+	c.fail(v)
+	return *c.cause.Load()
+}
+
+// verdictGrace is how long a rank whose link failed waits to hear why: a peer that broke the Comm tells so over another
+// connection and then may exit.
+const verdictGrace = 250 * time.Millisecond
+
+func (c *Comm) awaitVerdict() {
+	timer := time.NewTimer(verdictGrace)
+	defer timer.Stop()
+	select {
+	case <-c.life.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
+)
+
+// Comm is one rank's end of a group of ranks. Its methods may be called from several goroutines; collectives run one
+// after the other, in the order of the calls, which must be the same on all ranks.
+//
+// States: ready ──Close──▶ closed; ready ──any fault or Abort──▶ broken (the first cause is kept) ──Close──▶ closed.
+type Comm struct {
+	fabric  *sharedFabric
+	opts    Options
+	log     *slog.Logger
+	uid     string
+	members []int // world ranks, by rank
+	rank    int
+	layout  schedule.Layout
+	segment *hostmem.Segment
+	engine  *engine.Engine
+	bell    wait.Bell // this rank's
+	deaf    func()    // ends the fabric's verdicts
+
+	life  context.Context // ends when the Comm breaks or closes
+	end   context.CancelCauseFunc
+	cause atomic.Pointer[error] // why the Comm is broken
+
+	breaking sync.Mutex // between breaking the engine and taking its memory away
+	released bool
+
+	queue   queue
+	journal journal
+	call    call      // the running collective
+	op      engine.Op // the same for the engine
+	linked  map[planKey]bool
+	splits  atomic.Uint64
+	closed  atomic.Bool
+	peers   atomic.Int64 // links
+
+	stats        counters
+	memories     memories
+	segmentBytes int64
+}
+
+// planKey names the plans that talk to the same ranks.
+type planKey struct {
+	collective  schedule.Collective
+	root, flows int
+}
+
+// sharedFabric counts the communicators of a rank; the last one to close closes the fabric.
+type sharedFabric struct {
+	fabric
+	mu   sync.Mutex
+	refs int
+}
+
+func (s *sharedFabric) retain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs++
+}
+
+func (s *sharedFabric) release(ctx context.Context) error {
+	s.mu.Lock()
+	s.refs--
+	last := s.refs == 0
+	s.mu.Unlock()
+	if last {
+		return s.close(ctx)
+	}
+	return nil
+}
+
+// Rank returns this rank's number in the communicator, 0..WorldSize()-1.
+func (c *Comm) Rank() int { return c.rank }
+
+// WorldSize returns the number of ranks.
+func (c *Comm) WorldSize() int { return len(c.members) }
+
+// LocalRank returns this rank's number among the ranks of its node.
+func (c *Comm) LocalRank() int { return c.layout.LocalRank(c.rank) }
+
+// LocalSize returns the number of ranks on this rank's node.
+func (c *Comm) LocalSize() int { return len(c.layout.Nodes[c.Node()]) }
+
+// Node returns the number of this rank's node, 0..Nodes()-1.
+func (c *Comm) Node() int { return c.layout.NodeOf(c.rank) }
+
+// Nodes returns the number of nodes.
+func (c *Comm) Nodes() int { return len(c.layout.Nodes) }
+
+// RankInfo describes a rank.
+type RankInfo struct {
+	Rank      int    // in the communicator
+	Node      int    // number of its node
+	LocalRank int    // its number on that node
+	Host      string // host name
+	PID       int
+}
+
+// Ranks describes all ranks, in rank order.
+func (c *Comm) Ranks() []RankInfo {
+	infos := make([]RankInfo, len(c.members))
+	for r, world := range c.members {
+		infos[r], _ = c.fabric.info(world)
+		infos[r].Rank, infos[r].Node, infos[r].LocalRank = r, c.layout.NodeOf(r), c.layout.LocalRank(r)
+	}
+	return infos
+}
+
+// rankOf returns the rank of a world rank, -1 if it is not a member.
+func (c *Comm) rankOf(world int) int { return slices.Index(c.members, world) }
+
+// usable returns why no collective can be started, or nil.
+func (c *Comm) usable() error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	if cause := c.cause.Load(); cause != nil {
+		return *cause
+	}
+	return nil
+}
+
+// breakWith makes the running and all later calls of this rank fail. The first cause stays; it reports whether this is
+// the one.
+func (c *Comm) breakWith(cause error) bool {
+	if !c.cause.CompareAndSwap(nil, &cause) {
+		return false
+	}
+	c.end(cause)
+	c.breaking.Lock()
+	if !c.released {
+		c.engine.Break(cause)
+	}
+	c.breaking.Unlock()
+	c.log.Warn("communicator is broken", "rank", c.rank, "cause", cause)
+	return true
+}
+
+// fail breaks the Comm here and on every other rank.
+func (c *Comm) fail(v verdict) {
+	v.Rank = c.members[v.Rank]
+	if c.breakWith(c.errorOf(v)) {
+		c.fabric.tell(c.uid, v)
+	}
+}
+
+// errorOf returns a verdict as an error.
+func (c *Comm) errorOf(v verdict) error {
+	rank := c.rankOf(v.Rank)
+	if v.Kind == verdictLost {
+		info, _ := c.fabric.info(v.Rank)
+		return fmt.Errorf("%w: rank %d (host %s, pid %d): %s", ErrPeerLost, rank, info.Host, info.PID, v.Text)
+	}
+	return fmt.Errorf("%w: rank %d: %s", v.Kind.sentinel(), rank, v.Text)
+}
+
+// heard takes a verdict from the fabric.
+func (c *Comm) heard(scope string, v verdict) {
+	if scope != "" && scope != c.uid || !slices.Contains(c.members, v.Rank) {
+		return
+	}
+	if v.Kind == noticeWaiting {
+		c.journal.heard(c, v)
+		return
+	}
+	c.breakWith(c.errorOf(v))
+}
+
+// Abort breaks the communicator on every rank: the running and all later calls return an error that wraps ErrAborted
+// and names cause. It returns at once and may be called from any goroutine.
+func (c *Comm) Abort(cause error) {
+	text := "Abort was called"
+	if cause != nil {
+		text = cause.Error()
+	}
+	c.fail(verdict{Kind: verdictAborted, Rank: c.rank, Text: text})
+}
+
+// Close ends the communicator. It waits for the collectives that were started and, unless the Comm is broken, for all
+// ranks to call Close, at most until ctx ends. Memory from Alloc must no longer be used. A second call returns ErrClosed.
+func (c *Comm) Close(ctx context.Context) error {
+	if c.closed.Swap(true) {
+		return ErrClosed
+	}
+	errs := []error{c.drain(ctx)}
+	if c.cause.Load() == nil {
+		if _, err := c.fabric.exchange(ctx, c.uid+"/close", c.members, nil); err != nil {
+			errs = append(errs, fmt.Errorf("hfreduce: close on rank %d: %w", c.rank, err))
+		}
+	}
+	c.deaf()
+	c.end(ErrClosed)
+	c.release()
+	errs = append(errs, c.engine.CloseLinks(), c.bell.Close(), c.segment.Close(), c.fabric.release(ctx))
+	return errors.Join(errs...)
+}
+
+// drain waits for the collectives that were started; when ctx ends first it breaks the Comm so that they end.
+func (c *Comm) drain(ctx context.Context) error {
+	err := c.queue.drain(ctx)
+	if err == nil {
+		return nil
+	}
+	c.fail(verdict{Kind: verdictAborted, Rank: c.rank, Text: fmt.Sprintf("Close could not wait for a collective: %v", err)})
+	return errors.Join(err, c.queue.drain(context.Background()))
+}
+
+// release makes breakWith keep off the engine, whose memory is about to go.
+func (c *Comm) release() {
+	c.breaking.Lock()
+	defer c.breaking.Unlock()
+	c.released = true
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/bootstrap"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/tcp"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
+)
+
+// arenaBytes is what Alloc can give one rank: address space and file size, not memory.
+const arenaBytes = 1 << 38
+
+// Init meets the other ranks of the job and returns the communicator of all of them. It blocks until all have come, at
+// most for Options.InitTimeout. Every rank of the job calls it once; a process may hold several ranks, each with its own
+// Init.
+func Init(ctx context.Context, o Options) (*Comm, error) {
+	rendezvous, launcher, err := o.resolve(os.Getenv)
+	if err != nil {
+		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: err}
+	}
+	o.Logger.Info("init", "launcher", launcher, "rendezvous", rendezvous, "options", o.String())
+	if o.InitTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.InitTimeout, fmt.Errorf("%w: the ranks did not meet within InitTimeout %v", ErrTimeout, o.InitTimeout))
+		defer cancel()
+	}
+	f, err := meet(ctx, o, rendezvous)
+	if err != nil {
+		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: err}
+	}
+	members := make([]int, o.WorldSize)
+	for r := range members {
+		members[r] = r
+	}
+	c, err := newComm(ctx, &sharedFabric{fabric: f}, o, "init", members, o.Rank)
+	if err != nil {
+		f.session.Abort("", verdict{Kind: verdictFault, Rank: o.Rank, Text: err.Error()}.encode())
+		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: errors.Join(err, f.close(ctx))}
+	}
+	return c, nil
+}
+
+// resolve fills the options from the environment and the defaults and checks them.
+func (o *Options) resolve(getenv func(string) string) (rendezvous []string, launcher string, err error) {
+	if err := o.fromEnvironment(getenv); err != nil {
+		return nil, "", invalidf("environment: %w", err)
+	}
+	if rendezvous, launcher, err = o.meeting(getenv); err != nil {
+		return nil, "", err
+	}
+	o.defaults()
+	return rendezvous, launcher, o.validate()
+}
+
+// processFabric connects ranks that met through package bootstrap.
+type processFabric struct {
+	session    *bootstrap.Session
+	self       int
+	peers      []bootstrap.PeerInfo
+	transport_ transport.Transport
+}
+
+func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, error) {
+	ports, err := parsePortRange(o.PortRange)
+	if err != nil {
+		return nil, err
+	}
+	s, err := bootstrap.Join(ctx, bootstrap.Config{
+		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: rendezvous, JobID: o.JobID, Secret: o.Secret, Node: o.Node,
+		Interfaces: o.Interfaces, PortRange: ports, Timeout: o.InitTimeout, Logger: o.Logger,
+	})
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return nil, err
+	}
+	f := &processFabric{session: s, self: o.Rank, peers: s.Peers()}
+	f.transport_ = tcp.New(tcp.Config{
+		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank},
+		Peers: func(rank int) []netip.AddrPort { return f.peers[rank].Addrs }, Logger: o.Logger,
+	})
+	return f, nil
+}
+
+func (f *processFabric) rank() int { return f.self }
+
+func (f *processFabric) info(rank int) (RankInfo, string) {
+	p := f.peers[rank]
+	return RankInfo{Rank: rank, Host: p.Host, PID: p.PID}, p.HostID
+}
+
+func (f *processFabric) exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
+	all, err := f.session.Exchange(ctx, key, members, mine)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return all, err
+}
+
+func (f *processFabric) segment(ctx context.Context, name string, index, size int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
+	fd, err := wait.NewEventFD()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = unix.Close(fd) }() // the segment holds a duplicate
+	s, err := hostmem.Join(ctx, hostmem.Config{Name: name, Index: index, Size: size, Bytes: g.Bytes(), ArenaBytes: arenaBytes, EventFD: fd})
+	if err != nil {
+		return nil, nil, err
+	}
+	bells := make([]wait.Bell, size)
+	for i := range bells {
+		bells[i] = wait.NewShared(g.Bell(s.Base(), i), s.EventFD(i))
+	}
+	return s, bells, nil
+}
+
+func (f *processFabric) transport() transport.Transport { return f.transport_ }
+
+func (f *processFabric) tell(scope string, v verdict) { f.session.Abort(scope, v.encode()) }
+
+func (f *processFabric) listen(l func(scope string, v verdict)) (cancel func()) {
+	return f.session.Subscribe(func(e bootstrap.Event) {
+		if e.Kind == bootstrap.PeerLost {
+			l("", verdict{Kind: verdictLost, Rank: e.Rank, Text: e.Text})
+			return
+		}
+		l(e.Scope, decodeVerdict(e.Rank, e.Text))
+	})
+}
+
+func (f *processFabric) strangers() (accepted, refused uint64) { return f.session.Listener().Stats() }
+
+// policy counts the ranks on this host, virtual nodes included: they share its cores.
+func (f *processFabric) policy(int) wait.Policy {
+	here := 0
+	for _, p := range f.peers {
+		if p.Host == f.peers[f.self].Host {
+			here++
+		}
+	}
+	return wait.DefaultPolicy(here, runtime.NumCPU())
+}
+
+func (f *processFabric) close(ctx context.Context) error {
+	return errors.Join(f.transport_.Close(), f.session.Close(ctx))
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package hfreduce sums (or otherwise reduces) buffers over all ranks of a job: over shared memory inside a node and
+// through a double binary tree between nodes, after HFReduce of "Fire-Flyer AI-HPC" (SC24).
+//
+// Every rank of the job calls [Init] once and gets a [Comm]; all ranks of a Comm then make the same collective calls in
+// the same order:
+//
+//	comm, err := hfreduce.Init(ctx, hfreduce.Options{}) // rank, world size and meeting point from the launcher
+//	...
+//	err = comm.AllReduce(ctx, hfreduce.Host(grad), hfreduce.Host(grad), hfreduce.Sum) // in place
+//
+// # Errors
+//
+// A call with bad arguments returns an error that wraps [ErrInvalid] at once and changes nothing. Any later fault
+// breaks the Comm for good: pending and later calls on every rank return an error that wraps the first cause
+// ([ErrPeerLost], [ErrMismatch], [ErrTimeout], [ErrAborted]). When a call returns, with or without an error, the
+// caller's buffers are no longer in use.
+//
+// # Sums
+//
+// fp16, bf16 and fp8 are summed in fp32 over all inputs of a node and rounded once. The order in which an element is
+// summed depends on the layout (which rank on which node) and on the size of the buffer, never on timing, chunk size or
+// transport: two runs of one layout give the same bits, and all ranks end with the same bits.
+//
+// # Reading on
+//
+// The way of the data: collectives.go, internal/schedule/plan.go, internal/engine/step.go, internal/transport/transport.go.
+package hfreduce

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// failTogether runs f on every rank and checks that all get an error with the sentinel and the text, soon.
+func failTogether(t *testing.T, comms []*Comm, sentinel error, text string, f func(c *Comm) error) {
+	t.Helper()
+	errs := make([]error, len(comms))
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for r, c := range comms {
+		wg.Go(func() { errs[r] = f(c) })
+	}
+	wg.Wait()
+	if took := time.Since(begin); took > 20*time.Second { // far above what it takes, far below Options.Timeout
+		t.Errorf("the errors took %v", took)
+	}
+	for r, err := range errs {
+		if !errors.Is(err, sentinel) || !strings.Contains(err.Error(), text) {
+			t.Errorf("rank %d: %v, want %v with %q", r, err, sentinel, text)
+		}
+		if again := comms[r].Barrier(context.Background()); !errors.Is(again, sentinel) {
+			t.Errorf("rank %d: a later call returned %v, want the first cause", r, again)
+		}
+		if !comms[r].Stats().Broken {
+			t.Errorf("rank %d: Stats do not say that the Comm is broken", r)
+		}
+	}
+}
+
+func TestMismatchOnEveryRank(t *testing.T) {
+	differ := map[string]func(c *Comm, odd bool) error{
+		"count": func(c *Comm, odd bool) error {
+			x := make([]float32, 1000)
+			if odd {
+				x = x[:999]
+			}
+			return c.AllReduce(context.Background(), Host(x), Host(x), Sum)
+		},
+		"type": func(c *Comm, odd bool) error {
+			x := make([]byte, 4000)
+			d := TypeFloat32
+			if odd {
+				d = TypeInt32
+			}
+			return c.AllReduce(context.Background(), Bytes(x, d), Bytes(x, d), Sum)
+		},
+		"op": func(c *Comm, odd bool) error {
+			x, op := make([]float32, 1000), Sum
+			if odd {
+				op = Max
+			}
+			return c.AllReduce(context.Background(), Host(x), Host(x), op)
+		},
+		"collective": func(c *Comm, odd bool) error {
+			x := make([]float32, 1000)
+			if odd { // gets no result, so it may return before the others find out
+				if err := c.Reduce(context.Background(), Host(x), Host(x), Sum, 0); err != nil {
+					return err
+				}
+				return c.Barrier(context.Background())
+			}
+			return c.AllReduce(context.Background(), Host(x), Host(x), Sum)
+		},
+		"one call more": func(c *Comm, odd bool) error {
+			x := make([]float32, 1000)
+			if odd {
+				if err := c.AllReduce(context.Background(), Host(x[:0]), Host(x[:0]), Sum); err != nil {
+					return err
+				}
+			}
+			return c.AllReduce(context.Background(), Host(x), Host(x), Sum)
+		},
+	}
+	for name, call := range differ {
+		for layout, nodeOf := range layouts {
+			for odd := range nodeOf {
+				if len(nodeOf) == 1 || odd != 0 && odd != len(nodeOf)-1 {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%s/rank%d", name, layout, odd), func(t *testing.T) {
+					t.Parallel()
+					comms := newWorld(t, nodeOf, Options{Timeout: 5 * time.Minute})
+					failTogether(t, comms, ErrMismatch, "makes another call", func(c *Comm) error { return call(c, c.Rank() == odd) })
+				})
+			}
+		}
+	}
+}
+
+func TestMissingRankIsNamed(t *testing.T) {
+	for layout, nodeOf := range layouts {
+		if len(nodeOf) == 1 {
+			continue
+		}
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			comms := newWorld(t, nodeOf, Options{Timeout: 200 * time.Millisecond})
+			missing := len(comms) - 1
+			failTogether(t, comms, ErrTimeout, "made no progress for 200ms", func(c *Comm) error {
+				if c.Rank() == missing {
+					<-c.life.Done() // comes too late
+				}
+				return c.Barrier(context.Background())
+			})
+		})
+	}
+}
+
+func TestAbortReleasesEverybody(t *testing.T) {
+	for layout, nodeOf := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			comms := newWorld(t, nodeOf, Options{Timeout: 5 * time.Minute})
+			failTogether(t, comms, ErrAborted, "rank 0: out of coffee", func(c *Comm) error {
+				if c.Rank() == 0 {
+					c.Abort(errors.New("out of coffee"))
+				}
+				return c.Barrier(context.Background())
+			})
+		})
+	}
+}
+
+// TestEndedContextBreaksTheComm cancels one rank in the middle of a collective that cannot end.
+func TestEndedContextBreaksTheComm(t *testing.T) {
+	for layout, nodeOf := range layouts {
+		if len(nodeOf) < 3 {
+			continue
+		}
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			comms := newWorld(t, nodeOf, Options{Timeout: 5 * time.Minute})
+			ctx, cancel := context.WithCancel(context.Background())
+			failTogether(t, comms, ErrAborted, "the context of Barrier", func(c *Comm) error {
+				switch c.Rank() {
+				case 0: // never comes, and ends rank 1's context once that is inside
+					for c1 := comms[1]; c1.stats.started.Load() == 0; {
+						runtime.Gosched()
+					}
+					cancel()
+					<-c.life.Done()
+				case 1:
+					return c.Barrier(ctx)
+				}
+				return c.Barrier(context.Background())
+			})
+		})
+	}
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestBadArguments makes every bad call on one rank alone: it must fail at once, name the culprit, change nothing, and
+// leave the Comm usable.
+func TestBadArguments(t *testing.T) {
+	comms := newWorld(t, blocks(2, 1), Options{})
+	c, ctx := comms[1], context.Background()
+	x, y, ints, three := make([]float32, 4), make([]float32, 4), make([]int32, 4), make([]float32, 3)
+	raw := make([]byte, 7)
+	for i := range x {
+		x[i], y[i] = 1, 2
+	}
+	tests := []struct {
+		name string
+		call func() error
+		want string // part of the message
+	}{
+		{"zero dst", func() error { return c.AllReduce(ctx, Buffer{}, Host(x), Sum) }, "dst is the zero Buffer"},
+		{"zero src", func() error { return c.AllReduce(ctx, Host(x), Buffer{}, Sum) }, "src is the zero Buffer"},
+		{"unequal length", func() error { return c.AllReduce(ctx, Host(x), Host(three), Sum) }, "dst has 4 elements and src 3"},
+		{"unequal type", func() error { return c.AllReduce(ctx, Host(x), Host(ints), Sum) }, "dst holds float and src int32"},
+		{"overlap", func() error { return c.AllReduce(ctx, Host(x[:3]), Host(x[1:]), Sum) }, "overlap"},
+		{"unknown type", func() error { return c.AllReduce(ctx, Bytes(raw, 99), Bytes(raw, 99), Sum) }, "unknown data type DataType(99)"},
+		{"half an element", func() error { return c.AllReduce(ctx, Bytes(raw, TypeFloat32), Bytes(raw, TypeFloat32), Sum) }, "7 bytes, not a multiple"},
+		{"unknown op", func() error { return c.AllReduce(ctx, Host(x), Host(x), Op{kind: 77}) }, "unknown operator Op(77)"},
+		{"fraction of an int", func() error { return c.AllReduce(ctx, Host(ints), Host(ints), PreMulSum(0.5)) }, "0.5 is not an integer"},
+		{"NaN factor", func() error { return c.AllReduce(ctx, Host(x), Host(x), PreMulSum(math.NaN())) }, "NaN is not finite"},
+		{"async", func() error { _, err := c.AllReduceAsync(Host(x), Host(three), Sum); return err }, "dst has 4 elements and src 3"},
+		{"root too large", func() error { return c.Reduce(ctx, Host(x), Host(x), Sum, 2) }, "root 2 is not within 0..1"},
+		{"root negative", func() error { return c.Broadcast(ctx, Host(x), Host(x), -1) }, "root -1 is not within 0..1"},
+		{"root without dst", func() error { return c.Reduce(ctx, Buffer{}, Host(x), Sum, 1) }, "dst is the zero Buffer"},
+		{"root without src", func() error { return c.Broadcast(ctx, Host(x), Buffer{}, 1) }, "src is the zero Buffer"},
+		{"scatter count", func() error { return c.ReduceScatter(ctx, Host(three), Host(x), Sum) }, "src 4; src needs 6"},
+		{"scatter overlap", func() error { return c.ReduceScatter(ctx, Host(x[:2]), Host(x), Sum) }, "not this rank's block"},
+		{"gather count", func() error { return c.AllGather(ctx, Host(x), Host(three)) }, "dst 4; dst needs 6"},
+		{"gather overlap", func() error { return c.AllGather(ctx, Host(x), Host(x[1:3])) }, "pass elements [2:4] of dst"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.call()
+			var op *OpError
+			if !errors.Is(err, ErrInvalid) || !errors.As(err, &op) || op.Rank != 1 || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, want ErrInvalid on rank 1 with %q", err, tt.want)
+			}
+		})
+	}
+	for i := range x {
+		if x[i] != 1 || y[i] != 2 {
+			t.Fatalf("a refused call changed its buffers: %v %v", x, y)
+		}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := c.AllReduce(ended, Host(x), Host(x), Sum); !errors.Is(err, context.Canceled) {
+		t.Fatalf("call with an ended context: %v", err)
+	}
+	each(t, comms, func(c *Comm) error { return c.Barrier(ctx) }) // still usable
+}
+
+func TestClosedComm(t *testing.T) {
+	comms := newWorld(t, blocks(2, 2), Options{})
+	each(t, comms, func(c *Comm) error { return c.Close(context.Background()) })
+	c, ctx := comms[0], context.Background()
+	x := make([]float32, 4)
+	_, asyncErr := c.BarrierAsync()
+	_, splitErr := c.Split(ctx, 0, 0)
+	_, allocErr := c.Alloc(1)
+	for name, err := range map[string]error{
+		"AllReduce": c.AllReduce(ctx, Host(x), Host(x), Sum), "Barrier": c.Barrier(ctx), "BarrierAsync": asyncErr,
+		"Split": splitErr, "Alloc": allocErr, "Close": c.Close(ctx),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%s on a closed Comm: %v", name, err)
+		}
+	}
+}
+
+func TestBadOptions(t *testing.T) {
+	valid := Options{WorldSize: 2, Rendezvous: "127.0.0.1:1"}
+	tests := []struct {
+		name   string
+		change func(o *Options)
+		env    map[string]string
+		want   string
+	}{
+		{"rank", func(o *Options) { o.Rank = 2 }, nil, "Rank 2 is not within 0..1"},
+		{"negative rank", func(o *Options) { o.Rank = -1 }, nil, "Rank -1 is not within"},
+		{"world size", func(o *Options) { o.WorldSize = -2 }, nil, "WorldSize -2 is not positive"},
+		{"chunk", func(o *Options) { o.ChunkBytes = 5000 }, nil, "ChunkBytes 5000 is not a multiple of 4096"},
+		{"slots", func(o *Options) { o.Slots = 1000 }, nil, "Slots 1000 is not within 1..256"},
+		{"transport", func(o *Options) { o.Transport = "pigeon" }, nil, `Transport "pigeon" is unknown`},
+		{"ports", func(o *Options) { o.PortRange = "9-3" }, nil, `PortRange "9-3" is not`},
+		{"no rendezvous", func(o *Options) { o.Rendezvous = "" }, nil, "HFREDUCE_RENDEZVOUS"},
+		{"two faults", func(o *Options) { o.Slots, o.ChunkBytes = -1, 1 }, nil, "Slots -1"},
+		{"env slots", nil, map[string]string{"HFREDUCE_SLOTS": "many"}, `HFREDUCE_SLOTS="many" is not a positive number`},
+		{"env timeout", nil, map[string]string{"HFREDUCE_TIMEOUT": "10"}, `HFREDUCE_TIMEOUT="10" is not a duration`},
+		{"env log", nil, map[string]string{"HFREDUCE_LOG": "loud"}, `HFREDUCE_LOG="loud" is not debug, info, warn or error`},
+		{"env secret file", nil, map[string]string{"HFREDUCE_SECRET_FILE": "/does/not/exist"}, "HFREDUCE_SECRET_FILE"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := valid
+			if tt.change != nil {
+				tt.change(&o)
+			}
+			_, _, err := o.resolve(func(name string) string { return tt.env[name] })
+			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, want ErrInvalid with %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := NewLocal(nil, Options{}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("NewLocal without ranks: %v", err)
+	}
+}
+
+func TestOptionsFromEnvironment(t *testing.T) {
+	env := map[string]string{
+		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
+		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "5", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
+	}
+	o := Options{Slots: 6}
+	rendezvous, launcher, err := o.resolve(func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 6 || o.Timeout != 7*time.Second || o.Node != "n1" {
+		t.Errorf("options %v", o)
+	}
+	if launcher != "torchrun" || len(rendezvous) == 0 || rendezvous[0] != "10.0.0.1:4001" {
+		t.Errorf("launcher %q, rendezvous %q", launcher, rendezvous)
+	}
+	if strings.Contains(o.String(), "s3cret") {
+		t.Errorf("String shows the secret: %v", o)
+	}
+}

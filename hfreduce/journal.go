@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Different calls on different ranks are found by the fingerprint that every message and every staged input carries. Some
+// pairs of calls never exchange one, because each rank waits for somebody else: then the first rank that has waited for
+// noticeAfter tells all ranks what it is in, and a rank that is, was or will be in something else as the same collective
+// of the Comm breaks it. In a job that only waits for a slow rank this costs one message to each rank, since ranks that
+// have heard a notice for their collective do not repeat it.
+
+const (
+	noticeAfter  = 300 * time.Millisecond
+	noticeSpread = 2 * time.Millisecond // times the rank, so that low ranks speak first and the others need not
+	remembered   = 64                   // collectives whose fingerprints are kept
+)
+
+// journal remembers the collectives of a Comm and what other ranks said of theirs.
+type journal struct {
+	mu      sync.Mutex
+	seq     uint64 // the latest collective begun here
+	call    call
+	tags    [remembered]uint32 // of the collectives up to seq, by number
+	notice  verdict            // the latest one that is ahead of seq
+	settled uint64             // the latest collective of which another rank has given notice
+}
+
+// begin notes that a collective begins here.
+func (j *journal) begin(c *Comm, seq uint64, k *call, tag uint32) {
+	j.mu.Lock()
+	j.seq, j.call, j.tags[seq%remembered] = seq, *k, tag
+	j.call.dst, j.call.src = Buffer{}, Buffer{} // must not keep the caller's memory alive
+	notice := j.notice
+	j.mu.Unlock()
+	if notice.Seq == seq {
+		j.heard(c, notice)
+	}
+}
+
+// heard compares another rank's notice with what this rank did or does.
+func (j *journal) heard(c *Comm, v verdict) {
+	j.mu.Lock()
+	if v.Seq > j.seq {
+		j.notice = v
+		j.mu.Unlock()
+		return
+	}
+	j.settled = max(j.settled, v.Seq)
+	differs := v.Seq+remembered > j.seq && j.tags[v.Seq%remembered] != v.Tag
+	mine := fmt.Sprintf("is at collective %d already", j.seq)
+	if v.Seq == j.seq {
+		mine = fmt.Sprintf("calls %v", &j.call)
+	}
+	j.mu.Unlock()
+	if differs {
+		other := c.rankOf(v.Rank)
+		c.fail(verdict{Kind: verdictMismatch, Rank: c.rank, Text: fmt.Sprintf("%s, rank %d makes another call as collective %d: %s", mine, other, v.Seq, v.Text)})
+	}
+}
+
+// tell gives notice of the collective that runs here, unless somebody did.
+func (j *journal) tell(c *Comm) {
+	j.mu.Lock()
+	v := verdict{Kind: noticeWaiting, Rank: c.members[c.rank], Seq: j.seq, Tag: j.tags[j.seq%remembered], Text: j.call.String()}
+	known := j.settled >= j.seq
+	j.mu.Unlock()
+	if !known {
+		c.fabric.tell(c.uid, v)
+	}
+}
+
+// noticeDelay is how long a rank waits before it gives notice.
+func noticeDelay(rank int) time.Duration { return noticeAfter + time.Duration(rank)*noticeSpread }

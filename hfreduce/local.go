@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/mem"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
+)
+
+// localArenaBytes is what Alloc can give each rank of NewLocal.
+const localArenaBytes = 1 << 36
+
+// NewLocal returns the communicators of a world whose ranks are goroutines of this process, for tests and simulations:
+// ranks r with equal nodeOf[r] are on one virtual node. Ranks of one node share memory, nodes talk over an in-memory
+// transport. Of o only ChunkBytes, Slots, Timeout, InitTimeout and
+// Logger count. Each Comm must be used by its own goroutine, as if it were a process.
+func NewLocal(nodeOf []int, o Options) ([]*Comm, error) {
+	o.Rank, o.WorldSize, o.Transport = 0, len(nodeOf), ""
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	o.defaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	w := newLocalWorld(nodeOf)
+	comms, errs := make([]*Comm, len(nodeOf)), make([]error, len(nodeOf))
+	members := make([]int, len(nodeOf))
+	for r := range members {
+		members[r] = r
+	}
+	var wg sync.WaitGroup
+	for r := range nodeOf {
+		wg.Go(func() {
+			f := &sharedFabric{fabric: &localFabric{world: w, self: r, transport_: w.network.Transport(r)}}
+			comms[r], errs[r] = newComm(context.Background(), f, o, "init", members, r)
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, invalidf("NewLocal: %w", err)
+		}
+	}
+	return comms, nil
+}
+
+// localWorld is what the ranks of NewLocal share.
+type localWorld struct {
+	nodeOf  []int
+	network *mem.Network
+
+	mu        sync.Mutex
+	meetings  map[string]*meeting
+	segments  map[string]*localSegment
+	listeners map[int]func(scope string, v verdict)
+	nextID    int
+}
+
+// meeting is one exchange.
+type meeting struct {
+	given   [][]byte
+	missing int
+	all     chan struct{} // closed when nothing is missing
+}
+
+// localSegment is a node's memory, made by the first member that comes.
+type localSegment struct {
+	members []*hostmem.Segment
+	bells   []wait.Bell
+	taken   int
+}
+
+func newLocalWorld(nodeOf []int) *localWorld {
+	return &localWorld{
+		nodeOf: nodeOf, network: mem.NewNetwork(len(nodeOf)),
+		meetings: map[string]*meeting{}, segments: map[string]*localSegment{}, listeners: map[int]func(string, verdict){},
+	}
+}
+
+// localFabric is one rank's end of a localWorld.
+type localFabric struct {
+	world      *localWorld
+	self       int
+	transport_ transport.Transport
+}
+
+func (f *localFabric) rank() int { return f.self }
+
+func (f *localFabric) info(rank int) (RankInfo, string) {
+	return RankInfo{Rank: rank, Host: fmt.Sprintf("node%d", f.world.nodeOf[rank]), PID: os.Getpid()}, fmt.Sprint(f.world.nodeOf[rank])
+}
+
+func (f *localFabric) exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
+	w := f.world
+	w.mu.Lock()
+	m := w.meetings[key]
+	if m == nil {
+		m = &meeting{given: make([][]byte, len(members)), missing: len(members), all: make(chan struct{})}
+		w.meetings[key] = m
+	}
+	m.given[slices.Index(members, f.self)] = mine
+	if m.missing--; m.missing == 0 {
+		delete(w.meetings, key)
+		close(m.all)
+	}
+	w.mu.Unlock()
+	select {
+	case <-m.all:
+		return m.given, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (f *localFabric) segment(_ context.Context, name string, index, size int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.segments[name]
+	if s == nil {
+		s = &localSegment{members: hostmem.NewLocal(size, g.Bytes(), localArenaBytes), bells: make([]wait.Bell, size)}
+		for i := range s.bells {
+			s.bells[i] = wait.NewChan()
+		}
+		w.segments[name] = s
+	}
+	if s.taken++; s.taken == size {
+		delete(w.segments, name)
+	}
+	return s.members[index], s.bells, nil
+}
+
+func (f *localFabric) transport() transport.Transport { return f.transport_ }
+
+func (f *localFabric) tell(scope string, v verdict) {
+	f.world.mu.Lock()
+	listeners := make([]func(string, verdict), 0, len(f.world.listeners))
+	for _, l := range f.world.listeners {
+		listeners = append(listeners, l)
+	}
+	f.world.mu.Unlock()
+	for _, l := range listeners {
+		l(scope, v)
+	}
+}
+
+func (f *localFabric) listen(l func(scope string, v verdict)) (cancel func()) {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id := w.nextID
+	w.nextID++
+	w.listeners[id] = l
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.listeners, id)
+	}
+}
+
+func (f *localFabric) strangers() (accepted, refused uint64) { return 0, 0 }
+
+func (f *localFabric) policy(int) wait.Policy {
+	return wait.LocalPolicy(len(f.world.nodeOf), runtime.GOMAXPROCS(0))
+}
+
+func (f *localFabric) close(context.Context) error { return f.transport_.Close() }

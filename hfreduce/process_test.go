@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+)
+
+// roleVariable makes the test binary play one of the roles instead of running tests.
+const roleVariable = "HFREDUCE_TEST_ROLE"
+
+// roles are what child processes do, as ranks of a job that the environment describes.
+var roles = map[string]func(ctx context.Context, c *Comm) error{
+	"sum":   roleSum,
+	"spin":  roleSpin,
+	"stuck": roleStuck,
+}
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		if err := play(roles[role]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		if n := hostmem.LiveMappings(); n != 0 {
+			fmt.Fprintf(os.Stderr, "%d mappings of shared memory are left\n", n)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func play(role func(ctx context.Context, c *Comm) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := Init(ctx, Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(role(ctx, c), c.Close(ctx))
+}
+
+// roleSum sums, and checks the sum.
+func roleSum(ctx context.Context, c *Comm) error {
+	x := make([]int32, 100_000)
+	for i := range x {
+		x[i] = int32(c.Rank()*i + 1)
+	}
+	if err := c.AllReduce(ctx, Host(x), Host(x), Sum); err != nil {
+		return err
+	}
+	np := c.WorldSize()
+	for i := range x {
+		if want := int32(np*(np-1)/2*i + np); x[i] != want {
+			return fmt.Errorf("rank %d: element %d is %d, want %d", c.Rank(), i, x[i], want)
+		}
+	}
+	return nil
+}
+
+// roleSpin sums for ever; it says when it has begun and with what error it ended.
+func roleSpin(ctx context.Context, c *Comm) error {
+	x := make([]float32, 50_000)
+	for i := 0; ; i++ {
+		if err := c.AllReduce(ctx, Host(x), Host(x), Sum); err != nil {
+			fmt.Println("error:", err)
+			return err
+		}
+		if i == 10 {
+			fmt.Println("running")
+		}
+	}
+}
+
+// roleStuck lets rank 0 stay away from a collective.
+func roleStuck(ctx context.Context, c *Comm) error {
+	fmt.Println("running")
+	if c.Rank() == 0 {
+		<-ctx.Done()
+	}
+	return c.Barrier(ctx)
+}
+
+// freePort returns an address on host that was free a moment ago.
+func freePort(t testing.TB, host string) string {
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// child is one rank that is a process.
+type child struct {
+	*exec.Cmd
+	lines *bufio.Scanner
+	out   bytes.Buffer
+}
+
+// spawn starts the ranks of a job as processes.
+func spawn(t *testing.T, role string, nodeOf []int) []*child {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rendezvous := freePort(t, "127.0.0.1")
+	children := make([]*child, len(nodeOf))
+	for r, node := range nodeOf {
+		c := &child{Cmd: exec.Command(exe)}
+		c.Env = append(os.Environ(), roleVariable+"="+role, "HFREDUCE_LOG=error",
+			"HFREDUCE_RANK="+strconv.Itoa(r), "HFREDUCE_WORLD_SIZE="+strconv.Itoa(len(nodeOf)),
+			"HFREDUCE_RENDEZVOUS="+rendezvous, "HFREDUCE_JOB_ID="+t.Name(), "HFREDUCE_SECRET=test", fmt.Sprintf("HFREDUCE_NODE=node%d", node))
+		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		c.Stderr = &c.out
+		stdout, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.lines = bufio.NewScanner(stdout)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Process.Kill() })
+		children[r] = c
+	}
+	return children
+}
+
+func TestProcesses(t *testing.T) {
+	for name, nodeOf := range layouts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for r, c := range spawn(t, "sum", nodeOf) {
+				if err := c.Wait(); err != nil {
+					t.Errorf("rank %d: %v: %s", r, err, c.out.String())
+				}
+			}
+		})
+	}
+}
+
+// TestKilledRankIsNamed kills one rank in the middle of collectives: every other one must end with an error that names
+// it.
+func TestKilledRankIsNamed(t *testing.T) {
+	for _, victim := range []int{0, 1, 3} {
+		t.Run(fmt.Sprintf("rank%d", victim), func(t *testing.T) {
+			t.Parallel()
+			children := spawn(t, "spin", blocks(4, 2))
+			for r, c := range children {
+				if !c.lines.Scan() || c.lines.Text() != "running" {
+					t.Fatalf("rank %d did not start: %q %s", r, c.lines.Text(), c.out.String())
+				}
+			}
+			pid := children[victim].Process.Pid
+			if err := children[victim].Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			for r, c := range children {
+				if r == victim {
+					_ = c.Wait()
+					continue
+				}
+				want := fmt.Sprintf("peer lost: rank %d (host ", victim)
+				if !c.lines.Scan() || !strings.Contains(c.lines.Text(), want) || !strings.Contains(c.lines.Text(), fmt.Sprintf("pid %d", pid)) {
+					t.Errorf("rank %d said %q, want %q with pid %d; %s", r, c.lines.Text(), want, pid, c.out.String())
+				}
+				if err := c.Wait(); err == nil {
+					t.Errorf("rank %d ended without an error", r)
+				}
+			}
+		})
+	}
+}
+
+// TestNothingLeftAfterKill kills all ranks and looks for what they may have left.
+func TestNothingLeftAfterKill(t *testing.T) {
+	shmBefore := list(t, "/dev/shm")
+	children := spawn(t, "stuck", blocks(4, 2))
+	for r, c := range children {
+		if !c.lines.Scan() {
+			t.Fatalf("rank %d did not start: %s", r, c.out.String())
+		}
+	}
+	for _, c := range children {
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range children {
+		_ = c.Wait()
+		if err := syscall.Kill(c.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d is still there: %v", c.Process.Pid, err)
+		}
+	}
+	if after := list(t, "/dev/shm"); after != shmBefore {
+		t.Errorf("/dev/shm was %s, is %s", shmBefore, after)
+	}
+	sockets, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(sockets)) {
+		if strings.Contains(line, "@hfreduce-") {
+			t.Errorf("socket left: %s", line)
+		}
+	}
+}
+
+func list(t *testing.T, dir string) string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(entries)
+}
+
+// initWorld makes ranks that are goroutines of this process meet as processes do: over TCP, with a memfd for each node.
+func initWorld(t testing.TB, nodeOf []int, host string, o Options) []*Comm {
+	t.Helper()
+	o.Rendezvous, o.WorldSize, o.JobID, o.Secret = freePort(t, host), len(nodeOf), t.Name(), []byte("secret")
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
+	}
+	comms, errs := make([]*Comm, len(nodeOf)), make([]error, len(nodeOf))
+	var wg sync.WaitGroup
+	for r, node := range nodeOf {
+		wg.Go(func() {
+			own := o
+			own.Rank, own.Node = r, fmt.Sprintf("node%d", node)
+			comms[r], errs[r] = Init(context.Background(), own)
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(t, comms) })
+	return comms
+}
+
+// TestInitOverTCPGivesTheSameBits compares tcp, over IPv4 and IPv6, with the oracle that the in-memory transport is
+// compared with.
+func TestInitOverTCPGivesTheSameBits(t *testing.T) {
+	const count = 50_001
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		for name, nodeOf := range layouts {
+			t.Run(name+"/"+host, func(t *testing.T) {
+				comms := initWorld(t, nodeOf, host, Options{ChunkBytes: 8192, Slots: 4})
+				for _, d := range []DataType{TypeFloat32, TypeBFloat16, TypeFloat8E5M2} {
+					in := inputs(d, count, len(nodeOf), 6)
+					want := newOracle(t, nodeOf, d, Sum, nil).reduce(schedule.AllReduce, in, d.Size(), -1)
+					each(t, comms, func(c *Comm) error {
+						dst := make([]byte, len(want))
+						if err := c.AllReduce(context.Background(), Bytes(dst, d), Bytes(in[c.Rank()], d), Sum); err != nil {
+							return err
+						}
+						return same(d.String(), dst, want)
+					})
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"sync"
+)
+
+// queue runs a communicator's collectives one after the other, in the order in which they were given. A blocking call
+// that finds nothing before it runs on its caller's goroutine; what is asynchronous, or has to wait, runs on a
+// goroutine that exists while there is work.
+type queue struct {
+	mu      sync.Mutex
+	busy    bool // somebody runs collectives
+	pending []*Request
+	idle    chan struct{} // closed and forgotten when busy ends, nil while nobody waits for that
+}
+
+// enter reports whether the caller may run now. If so it must call leave afterwards.
+func (q *queue) enter() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.busy {
+		return false
+	}
+	q.busy = true
+	return true
+}
+
+// leave ends what enter began.
+func (q *queue) leave(c *Comm) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.pending) > 0 {
+		go q.work(c)
+		return
+	}
+	q.rest()
+}
+
+// rest marks the queue idle. q.mu is held.
+func (q *queue) rest() {
+	q.busy = false
+	if q.idle != nil {
+		close(q.idle)
+		q.idle = nil
+	}
+}
+
+// submit queues a request.
+func (q *queue) submit(c *Comm, r *Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pending = append(q.pending, r)
+	if !q.busy {
+		q.busy = true
+		go q.work(c)
+	}
+}
+
+// work runs requests until none is left.
+func (q *queue) work(c *Comm) {
+	for {
+		q.mu.Lock()
+		if len(q.pending) == 0 {
+			q.rest()
+			q.mu.Unlock()
+			return
+		}
+		r := q.pending[0]
+		q.pending[0] = nil
+		q.pending = q.pending[1:]
+		q.mu.Unlock()
+		c.call = r.call
+		r.err = c.execute(r.ctx)
+		close(r.done)
+	}
+}
+
+// drain waits until nothing runs and nothing is queued.
+func (q *queue) drain(ctx context.Context) error {
+	q.mu.Lock()
+	if !q.busy {
+		q.mu.Unlock()
+		return nil
+	}
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	idle := q.idle
+	q.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Request is a collective that was started by one of the Async methods. It is done exactly once.
+type Request struct {
+	call call
+	ctx  context.Context
+	done chan struct{}
+	err  error
+}
+
+// Done returns a channel that is closed when the collective has ended and its buffers are the caller's again.
+func (r *Request) Done() <-chan struct{} { return r.done }
+
+// Err returns the collective's error once it is done, and nil before.
+func (r *Request) Err() error {
+	select {
+	case <-r.done:
+		return r.err
+	default:
+		return nil
+	}
+}
+
+// Wait waits for the collective and returns its error. When ctx ends first it returns ctx's error; the collective goes
+// on and its buffers stay in use until Done.
+func (r *Request) Wait(ctx context.Context) error {
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

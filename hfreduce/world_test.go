@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+)
+
+// blocks returns the node of each of np ranks that are spread over nodes in contiguous, nearly equal blocks.
+func blocks(np, nodes int) []int {
+	nodeOf := make([]int, np)
+	for r := range nodeOf {
+		nodeOf[r] = r * nodes / np
+	}
+	return nodeOf
+}
+
+// layouts are the worlds that most tests run on: one node, one rank a node, uneven nodes, ranks that are not contiguous.
+var layouts = map[string][]int{
+	"1x1":     {0},
+	"1x4":     blocks(4, 1),
+	"2x1":     blocks(2, 2),
+	"3x1":     blocks(3, 3),
+	"2x2":     blocks(4, 2),
+	"5on2":    blocks(5, 2),
+	"strided": {0, 1, 0, 1, 2, 2, 0},
+	"4x2":     blocks(8, 4),
+}
+
+// newWorld returns the communicators of an in-process world, which are closed at the end of the test.
+func newWorld(t testing.TB, nodeOf []int, o Options) []*Comm {
+	t.Helper()
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
+	}
+	comms, err := NewLocal(nodeOf, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(t, comms) })
+	return comms
+}
+
+func closeAll(t testing.TB, comms []*Comm) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, c := range comms {
+		wg.Go(func() {
+			if err := c.Close(ctx); err != nil && !errors.Is(err, ErrClosed) {
+				t.Errorf("close rank %d: %v", c.Rank(), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// each calls f for every rank at the same time and fails the test with the first error.
+func each(t testing.TB, comms []*Comm, f func(c *Comm) error) {
+	t.Helper()
+	errs := make([]error, len(comms))
+	var wg sync.WaitGroup
+	for r, c := range comms {
+		wg.Go(func() { errs[r] = f(c) })
+	}
+	wg.Wait()
+	for r, err := range errs {
+		if err != nil {
+			t.Fatalf("rank %d: %v", r, err)
+		}
+	}
+}
+
+// random returns count elements of reproducible random data: any bits for integers, normal numbers of a few magnitudes
+// for floats, so that every order of summation gives other bits.
+func random(d DataType, count, rank int, seed uint64) []byte {
+	rng := rand.NewPCG(seed, uint64(rank))
+	b := make([]byte, count*d.Size())
+	for i := range count {
+		bits := rng.Uint64()
+		v := float32(int32(bits)) / (1 << 30) * float32(uint32(1)<<(bits>>61)) // +-2 times 1..128
+		put(d, b[i*d.Size():], v/8, bits)
+	}
+	return b
+}
+
+// put writes one element: v for floats, bits for integers.
+func put(d DataType, b []byte, v float32, bits uint64) {
+	switch d {
+	case TypeFloat32:
+		bits = uint64(math.Float32bits(v))
+	case TypeFloat64:
+		bits = math.Float64bits(float64(v) / 3)
+	case TypeFloat16:
+		bits = uint64(ToFloat16(v))
+	case TypeBFloat16:
+		bits = uint64(ToBFloat16(v))
+	case TypeFloat8E4M3:
+		bits = uint64(ToFloat8E4M3(v))
+	case TypeFloat8E5M2:
+		bits = uint64(ToFloat8E5M2(v))
+	}
+	for i := range d.Size() {
+		b[i] = byte(bits >> (8 * i))
+	}
+}
+
+// oracle computes reductions in the documented order, one element range after the other, without chunks, slots or
+// messages.
+type oracle struct {
+	layout schedule.Layout
+	spec   kernel.Spec
+	scales []float64 // by rank, nil when not scaled
+}
+
+func newOracle(t testing.TB, nodeOf []int, d DataType, op Op, factor func(rank int) float64) *oracle {
+	l, err := schedule.NewLayout(nodeOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &oracle{layout: l, spec: kernel.Spec{DType: kernel.DType(d), Op: op.kernelOp()}}
+	if op.kind == opAvg {
+		o.spec.Divisor = len(nodeOf)
+	}
+	if op.kind == opPreMulSum {
+		for r := range nodeOf {
+			o.scales = append(o.scales, factor(r))
+		}
+	}
+	return o
+}
+
+// sum returns the reduction of inputs[rank][lo:hi] over a tree, as node v passes it to its parent.
+func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) []byte {
+	var srcs [][]byte
+	var scales []float64
+	for _, r := range o.layout.Nodes[v] {
+		srcs = append(srcs, inputs[r][lo:hi])
+		if o.scales != nil {
+			scales = append(scales, o.scales[r])
+		}
+	}
+	child, n := tree.Children(v)
+	for _, c := range child[:n] {
+		srcs = append(srcs, o.sum(tree, c, inputs, lo, hi))
+		if o.scales != nil {
+			scales = append(scales, 1)
+		}
+	}
+	spec := o.spec
+	if v != tree.Root() {
+		spec.Divisor = 0
+	}
+	dst := make([]byte, hi-lo)
+	spec.Reduce(dst, nil, srcs, scales)
+	return dst
+}
+
+// reduce returns what AllReduce or Reduce gives.
+func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) []byte {
+	var out []byte
+	plan := schedule.NewPlan(&o.layout, c, int64(len(inputs[0])), elem, root)
+	for f := range plan.Flows() {
+		flow := plan.Flow(f)
+		out = append(out, o.sum(flow.Tree, flow.Tree.Root(), inputs, flow.Offset, flow.Offset+flow.Bytes)...)
+	}
+	return out
+}
+
+// scatter returns rank's block of what ReduceScatter gives.
+func (o *oracle) scatter(inputs [][]byte, elem, rank int) []byte {
+	block := int64(len(inputs[0]) / len(inputs))
+	node := o.layout.NodeOf(rank)
+	plan := schedule.NewPlan(&o.layout, schedule.ReduceScatter, block, elem, -1)
+	return o.sum(plan.Flow(node).Tree, node, inputs, int64(rank)*block, int64(rank+1)*block)
+}
+
+func allOps() []Op { return []Op{Sum, Prod, Max, Min, Avg, PreMulSum(1)} }
+
+// factorOf is the PreMulSum factor of a rank.
+func factorOf(rank int) float64 { return float64(rank%3) + 1 }
+
+// opOf is op as a rank calls it.
+func opOf(op Op, rank int) Op {
+	if op.kind == opPreMulSum {
+		return PreMulSum(factorOf(rank))
+	}
+	return op
+}
+
+func same(what string, got, want []byte) error {
+	if bytes.Equal(got, want) {
+		return nil
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			return fmt.Errorf("%s: byte %d of %d is %#x, want %#x", what, i, len(want), got[i], want[i])
+		}
+	}
+	return nil
+}
