@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce"
+)
+
+// The seeds of what is not verified and of the first verification.
+const (
+	timingSeed = 99
+	firstSeed  = 1
+)
+
+// sizes yields the sizes of a test; a barrier has but one.
+func (r *rank) sizes(t test) iter.Seq[int64] { return r.sizesOf(t, r.cfg.Sizes()) }
+
+func (r *rank) sizesOf(t test, all iter.Seq[int64]) iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		for size := range all {
+			if t.collective == Barrier {
+				yield(0)
+				return
+			}
+			if size > r.max || !yield(size) {
+				return
+			}
+		}
+	}
+}
+
+// warmUp makes untimed calls of growing sizes, so that connections stand and memory is mapped.
+func (r *rank) warmUp(ctx context.Context, t test) error {
+	for size := range r.sizesOf(t, r.cfg.warmupSizes()) {
+		s := t.collective.shape(size, t.elem(), r.ranks)
+		for i := range r.cfg.Warmup {
+			c := r.call(t, s, false, i)
+			if err := c.run(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// call returns the call of an iteration. Like nccl-tests it walks through the buffers, as far as they are larger than
+// what it moves, so that not all data comes from the cache.
+func (r *rank) call(t test, s shape, inPlace bool, iteration int) call {
+	elem := int64(t.elem())
+	skip := int64(r.cfg.Unalign) * elem
+	if total := max(s.send, s.recv) * elem; total > 0 {
+		skip += total * (int64(iteration) % (r.max / total))
+	}
+	src, dst := &r.send, &r.recv
+	srcAt, dstAt := skip, skip
+	if inPlace {
+		src = &r.recv
+		srcAt += s.sendAt * elem * int64(r.number)
+		dstAt += s.recvAt * elem * int64(r.number)
+	}
+	return call{
+		collective: t.collective, comm: r.comm, op: t.op.public(t.dtype, r.number), root: t.root,
+		src: hfreduce.Bytes(src.window(srcAt, s.send*elem).payload(), t.dtype),
+		dst: hfreduce.Bytes(dst.window(dstAt, s.recv*elem).payload(), t.dtype),
+	}
+}
+
+// measure times calls of one size and verifies the result, within Config.Timeout.
+func (r *rank) measure(ctx context.Context, t test, s shape, inPlace bool) (cell, error) {
+	if r.cfg.Timeout == 0 {
+		return r.measureAndCheck(ctx, t, s, inPlace)
+	}
+	limited, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	c, err := r.measureAndCheck(limited, t, s, inPlace)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("not done within %v (-T): %w", r.cfg.Timeout, err)
+	}
+	return c, err
+}
+
+func (r *rank) measureAndCheck(ctx context.Context, t test, s shape, inPlace bool) (cell, error) {
+	if r.cfg.Check > 0 {
+		r.fill(r.windows(t, s, inPlace), t, timingSeed)
+	}
+	first := r.call(t, s, inPlace, 0)
+	if err := first.run(ctx); err != nil {
+		return cell{}, err
+	}
+	if err := r.control.barrier(ctx); err != nil {
+		return cell{}, err
+	}
+	tm, err := r.time(ctx, t, s, inPlace)
+	if err != nil {
+		return cell{}, err
+	}
+	c, err := r.combine(ctx, t, s, tm)
+	if err != nil {
+		return cell{}, err
+	}
+	c.wrong, err = r.check(ctx, t, s, inPlace)
+	return c, err
+}
+
+// timing is what one rank measured, in seconds.
+type timing struct {
+	call   float64   // from start to end of a call
+	launch float64   // to start a call
+	iters  []float64 // a call of each iteration, with Config.PerIter
+}
+
+// combine makes one figure of the ranks' times and waits for all of them.
+func (r *rank) combine(ctx context.Context, t test, s shape, tm timing) (cell, error) {
+	seconds, err := r.control.average(ctx, tm.call, r.cfg.Average)
+	if err != nil {
+		return cell{}, err
+	}
+	c := cell{seconds: seconds}
+	if r.cfg.CPUTime {
+		c.seconds = tm.launch
+	}
+	c.alg, c.bus = t.collective.bandwidth(s, t.elem(), r.ranks, seconds)
+	if r.cfg.PerIter {
+		all, err := r.control.gather(ctx, tm.iters)
+		if err != nil {
+			return cell{}, err
+		}
+		c.processes = processTimes(all, r.cfg.Iters, r.cfg.RanksPerProcess())
+		c.iters = slowest(c.processes)
+		c.stats = statsOf(c.iters[r.cfg.PerIterSkip:])
+	}
+	return c, r.control.barrier(ctx)
+}
+
+// time makes the timed calls.
+func (r *rank) time(ctx context.Context, t test, s shape, inPlace bool) (tm timing, err error) {
+	if r.cfg.PerIter {
+		tm.iters = make([]float64, r.cfg.Iters)
+	}
+	var launch, apart time.Duration // apart is what does not count
+	begin := r.clock()
+	last := begin
+	for i := range r.cfg.Iters {
+		if err := r.iteration(ctx, t, s, inPlace, i, &launch); err != nil {
+			return tm, err
+		}
+		if !r.cfg.PerIter && r.cfg.Blocking != BarrierPerIters {
+			continue
+		}
+		now := r.clock()
+		if r.cfg.PerIter {
+			tm.iters[i] = (now - last).Seconds() / float64(r.cfg.Aggregate)
+		}
+		if last = now; r.cfg.Blocking == BarrierPerIters {
+			if err := r.control.barrier(ctx); err != nil {
+				return tm, err
+			}
+			last = r.clock()
+			apart += last - now
+		}
+	}
+	calls := float64(r.cfg.Iters * r.cfg.Aggregate)
+	tm.call = (r.clock() - begin - apart).Seconds() / calls
+	tm.launch = launch.Seconds() / calls
+	return tm, nil
+}
+
+// iteration makes the calls of one iteration: one by one where each is waited for, else all in flight together. launch
+// grows by the time to start them, where they are started without waiting.
+func (r *rank) iteration(ctx context.Context, t test, s shape, inPlace bool, i int, launch *time.Duration) error {
+	together := r.cfg.Aggregate
+	if r.cfg.Blocking == WaitAndBarrier || r.cfg.Blocking == WaitOnly {
+		together = 1
+	}
+	for first := 0; first < r.cfg.Aggregate; first += together {
+		n := i*r.cfg.Aggregate + first
+		if together == 1 && !r.cfg.CPUTime {
+			c := r.call(t, s, inPlace, n)
+			if err := c.run(ctx); err != nil {
+				return err
+			}
+		} else if err := r.flight(ctx, t, s, inPlace, n, together, launch); err != nil {
+			return err
+		}
+		if r.cfg.Blocking == WaitAndBarrier {
+			if err := r.control.barrier(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// flight starts calls and waits for all of them.
+func (r *rank) flight(ctx context.Context, t test, s shape, inPlace bool, n, together int, launch *time.Duration) error {
+	r.requests = r.requests[:0]
+	begin := r.clock()
+	for k := range together {
+		c := r.call(t, s, inPlace, n+k)
+		request, err := c.start()
+		if err != nil {
+			return err
+		}
+		r.requests = append(r.requests, request)
+	}
+	*launch += r.clock() - begin
+	for _, request := range r.requests {
+		if err := request.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the program under test, built once.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "hfreduce-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "hfreduce")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// program prepares a run of the program that ends with the test at the latest, without a launcher's environment.
+func program(t *testing.T, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return strings.HasPrefix(name, "HFREDUCE_") || strings.HasPrefix(name, "NCCL_") || name == "RANK" || name == "WORLD_SIZE"
+	})
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
+}
+
+// execute runs the program and returns its exit code and output.
+func execute(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	cmd := program(t, env, args...)
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), complaints.String()
+}
+
+// rightRow is a line of the table without wrong elements.
+var rightRow = regexp.MustCompile(`(?m)^ +(\d+) +(\d+) +(\w+) +(\w+) +(-?\d+)((?: +[\d.e+-]+){3}) +0((?: +[\d.e+-]+){3}) +0$`)
+
+// anyRow is any line of the table.
+var anyRow = regexp.MustCompile(`(?m)^ +\d+ +\d+ .*$`)
+
+// checkTable checks that a table has so many lines and nothing wrong in them.
+func checkTable(t *testing.T, table string, rows int) {
+	t.Helper()
+	right, all := len(rightRow.FindAllString(table, -1)), len(anyRow.FindAllString(table, -1))
+	if right != rows || all != rows || !strings.Contains(table, "# Out of bounds values : 0 OK") {
+		t.Errorf("%d lines of %d are right, want %d:\n%s", right, all, rows, table)
+	}
+}
+
+func TestBenchAlone(t *testing.T) {
+	code, stdout, stderr := execute(t, nil, "bench", "-b", "8", "-e", "64K", "-f", "8", "-n", "3")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	checkTable(t, stdout, 5)
+	if n := strings.Count(stdout, "#  Rank "); n != 2 {
+		t.Errorf("%d ranks by default, want 2:\n%s", n, stdout)
+	}
+}
+
+// The layouts that must be right for everything, on a smaller range of sizes than in use.
+func TestBenchEverything(t *testing.T) {
+	for _, layout := range []string{"-np 8 --nodes 4", "-np3 --nodes 3", "-np 5 --nodes 2"} {
+		t.Run(layout, func(t *testing.T) {
+			args := append([]string{"bench", "-all"}, strings.Fields(layout+" -b 4 -e 4K -f 32 -d all -o all -r all -c 1 -n 1 -w 0")...)
+			code, stdout, stderr := execute(t, nil, args...)
+			if code != 0 || stderr != "" {
+				t.Fatalf("exit code %d, %s", code, stderr)
+			}
+			if right, all := len(rightRow.FindAllString(stdout, -1)), len(anyRow.FindAllString(stdout, -1)); right != all || all < 12*6*3*3 {
+				t.Errorf("%d lines of %d are right:\n%s", right, all, stdout)
+			}
+		})
+	}
+}
+
+func TestBenchRanksAsThreads(t *testing.T) {
+	code, stdout, stderr := execute(t, nil, "bench", "-np", "2", "--nodes", "2", "-t", "2", "-g", "2", "-b", "1K", "-e", "1K")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	checkTable(t, stdout, 1)
+	if n := strings.Count(stdout, "#  Rank "); n != 8 {
+		t.Errorf("%d ranks, want 8:\n%s", n, stdout)
+	}
+}
+
+func TestBenchGroups(t *testing.T) {
+	code, stdout, stderr := execute(t, []string{"NCCL_TESTS_SPLIT=MOD 2"}, "bench", "-np", "4", "-b", "1K", "-e", "1K")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	checkTable(t, stdout, 1)
+	if !strings.Contains(stdout, "#  Rank  1 Group  1") {
+		t.Errorf("no groups:\n%s", stdout)
+	}
+}
+
+func TestBenchByNCCLTestsName(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "all_gather_perf")
+	if err := os.Symlink(binary, link); err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(t, nil, "-np", "2", "-b", "64", "-e", "64")
+	cmd.Path = link
+	cmd.Args[0] = link
+	out, err := cmd.Output()
+	if err != nil || !strings.Contains(string(out), "# Collective test starting: all_gather_perf") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	checkTable(t, string(out), 1)
+}
+
+// A bandwidth that is not reached fails the run, with the table complete.
+func TestBenchTooSlow(t *testing.T) {
+	code, stdout, stderr := execute(t, []string{"NCCL_TESTS_MIN_BW=1e6"}, "bench", "-np", "3", "-b", "64", "-e", "64")
+	if code != 1 || stderr != "" || !strings.Contains(stdout, " FAILED\n") || !strings.Contains(stdout, "# Collective test concluded") {
+		t.Errorf("exit code %d, %s\n%s", code, stderr, stdout)
+	}
+}
+
+// document is what scripts read of the JSON document.
+type document struct {
+	Args    []string
+	Config  struct{ Iterations int }
+	Results []struct {
+		Size    int64
+		Root    string
+		InPlace struct {
+			Time   float64
+			Nwrong float64
+		} `json:"in_place"`
+	}
+	OutOfBounds struct{ Okay string } `json:"out_of_bounds"`
+}
+
+// freePort returns a port that nobody listens on now.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Under somebody else's launcher each process is one rank; a harness drives it like this.
+func TestBenchUnderTorchrunsEnvironment(t *testing.T) {
+	file, err := os.CreateTemp(t.TempDir(), "*.json") // empty, as mktemp leaves it
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = file.Close()
+	port := freePort(t)
+	var wg sync.WaitGroup
+	for rank := range 2 {
+		env := []string{fmt.Sprintf("RANK=%d", rank), "WORLD_SIZE=2", fmt.Sprintf("LOCAL_RANK=%d", rank), "LOCAL_WORLD_SIZE=2",
+			"MASTER_ADDR=127.0.0.1", fmt.Sprintf("MASTER_PORT=%d", port)}
+		args := strings.Fields("bench -b 1024 -e 4096 -f 2 -n 5 -w 2 -N 3 -c 1 -d float -o sum")
+		if rank == 0 {
+			args = append(args, "-J", file.Name())
+		}
+		wg.Go(func() {
+			if code, _, stderr := execute(t, env, args...); code != 0 || stderr != "" {
+				t.Errorf("rank %d: exit code %d, %s", rank, code, stderr)
+			}
+		})
+	}
+	wg.Wait()
+	text, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d document
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if len(d.Results) != 9 || d.Results[3].Size != 1024 || d.Results[0].InPlace.Time <= 0 || d.Results[8].InPlace.Nwrong != 0 ||
+		d.Results[0].Root != "    -1" || d.OutOfBounds.Okay != "true" || d.Config.Iterations != 5 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestLaunchEndToEnd(t *testing.T) {
+	code, stdout, stderr := execute(t, nil, "launch", "-n", "3", "--nodes", "2", "--prefix", "--", "sh", "-c", "echo $LOCAL_RANK of $LOCAL_WORLD_SIZE on $HFREDUCE_NODE")
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
+	slices.Sort(lines)
+	if want := []string{"[0] 0 of 2 on node0", "[1] 1 of 2 on node0", "[2] 0 of 1 on node1"}; code != 0 || !slices.Equal(lines, want) {
+		t.Errorf("exit code %d, %q, %s", code, lines, stderr)
+	}
+	if code, _, stderr := execute(t, nil, "launch", "-np", "2", "--", "sh", "-c", "exit 9"); code != 9 || !strings.Contains(stderr, "exited with code 9") {
+		t.Errorf("exit code %d, want 9, and a word about it: %q", code, stderr)
+	}
+	if code, _, stderr := execute(t, nil, "launch", "-n", "1", "--", "./no-such-program"); code != 3 || !strings.Contains(stderr, "no-such-program") {
+		t.Errorf("exit code %d, want 3: %q", code, stderr)
+	}
+}
+
+// The benchmark is a program like any other to launch.
+func TestBenchUnderLaunch(t *testing.T) {
+	code, stdout, stderr := execute(t, nil, "launch", "-n", "2", "--", binary, "bench", "-b", "64", "-e", "64")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	checkTable(t, stdout, 1)
+}
+
+// A benchmark without end ends on a signal to its launcher, and so do its ranks.
+func TestBenchEndsOnSignal(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+		cmd := program(t, nil, "bench", "-np", "2", "-b", "8", "-e", "8", "-N", "0")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pids := pidsOf(t, readUntilRows(t, out))
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		// The pipe ends when the last process that writes to it has gone.
+		for buffer := make([]byte, 1<<16); err == nil; {
+			_, err = out.Read(buffer)
+		}
+		_ = cmd.Wait()
+		if cmd.ProcessState.Success() {
+			t.Errorf("%v: the end is a success", s)
+		}
+		for _, pid := range pids {
+			if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(stat), ") Z ") {
+				t.Errorf("%v: rank with pid %d is still there", s, pid)
+			}
+		}
+	}
+}
+
+// readUntilRows reads output until the table has begun.
+func readUntilRows(t *testing.T, out interface{ Read([]byte) (int, error) }) string {
+	t.Helper()
+	text, buffer := "", make([]byte, 4096)
+	for !anyRow.MatchString(text) {
+		n, err := out.Read(buffer)
+		if text += string(buffer[:n]); err != nil {
+			t.Fatalf("%v after %s", err, text)
+		}
+	}
+	return text
+}
+
+func pidsOf(t *testing.T, table string) (pids []int) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`Pid +(\d+) on`).FindAllStringSubmatch(table, -1) {
+		pid, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	if len(pids) == 0 {
+		t.Fatalf("no ranks in %s", table)
+	}
+	return pids
+}
+
+func TestVersion(t *testing.T) {
+	code, stdout, _ := execute(t, nil, "version")
+	if code != 0 || !strings.HasPrefix(stdout, "hfreduce ") || !strings.Contains(stdout, "kernel ") {
+		t.Errorf("exit code %d, %q", code, stdout)
+	}
+	code, stdout, _ = execute(t, nil, "version", "--json")
+	var b build
+	if err := json.Unmarshal([]byte(stdout), &b); code != 0 || err != nil || b.Version == "" || b.Go == "" || len(b.Features) == 0 {
+		t.Errorf("exit code %d, %v, %q", code, err, stdout)
+	}
+}

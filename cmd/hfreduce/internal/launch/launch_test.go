@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// roleVariable makes the test binary play a program under test instead of running tests.
+const roleVariable = "LAUNCH_TEST_ROLE"
+
+// quickExit keeps the race detector from lingering at the end of each process.
+const quickExit = "GORACE=atexit_sleep_ms=0"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		os.Exit(play(role))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// play is a rank, or a launcher of its own.
+func play(role string) int {
+	rank, _ := strconv.Atoi(os.Getenv("RANK"))
+	name, argument, _ := strings.Cut(role, " ")
+	switch name {
+	case "env":
+		for _, v := range os.Environ() {
+			fmt.Printf("%d %s\n", rank, v)
+		}
+	case "fail": // rank `argument` fails, the others wait for ever
+		if strconv.Itoa(rank) == argument {
+			return 7
+		}
+		select {}
+	case "suicide":
+		if rank == 1 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		select {}
+	case "stubborn": // ignores SIGTERM
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("ready")
+		if rank == 0 {
+			bufio.NewReader(os.Stdin).ReadString('\n') // there is none
+			return 3
+		}
+		select {}
+	case "signals": // tells which signal came
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1)
+		fmt.Println("ready")
+		fmt.Printf("rank %d got %v\n", rank, <-c)
+	case "write":
+		for i := range 200 {
+			fmt.Printf("rank %d ", rank)
+			fmt.Printf("line %d\n", i)
+		}
+		fmt.Fprint(os.Stderr, "no newline")
+	case "child": // leaves a child behind
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			return 1
+		}
+		fmt.Println(cmd.Process.Pid)
+	case "processors":
+		status, _ := os.ReadFile("/proc/self/status")
+		_, list, _ := strings.Cut(string(status), "Cpus_allowed_list:")
+		fmt.Println(rank, strings.Fields(list)[0])
+	case "launcher": // runs two ranks that tell their number and wait for ever
+		code, err := Run(Options{
+			Ranks: 2, Nodes: 1, Command: []string{os.Args[0]}, Env: append(os.Environ(), roleVariable+"=number", quickExit),
+			Stdout: os.Stdout, Stderr: os.Stderr, Grace: time.Second,
+		})
+		fmt.Println(code, err)
+	case "number":
+		fmt.Println(os.Getpid())
+		select {}
+	}
+	return 0
+}
+
+// roleOf returns options that make n ranks play a role, and where their output goes.
+func roleOf(n int, role string) (Options, *bytes.Buffer, *bytes.Buffer) {
+	stdout, stderr := &bytes.Buffer{}, &bytes.Buffer{}
+	return Options{
+		Ranks: n, Nodes: 1, Command: []string{os.Args[0]}, Env: append(os.Environ(), roleVariable+"="+role, quickExit),
+		Stdout: stdout, Stderr: stderr, Grace: time.Minute,
+	}, stdout, stderr
+}
+
+func run(t *testing.T, o Options) int {
+	t.Helper()
+	code, err := Run(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+// The exit code of the rank that failed first is the job's, and the others are ended.
+func TestFailureEndsTheJob(t *testing.T) {
+	o, _, stderr := roleOf(3, "fail 2")
+	if code := run(t, o); code != 7 {
+		t.Errorf("exit code %d, want 7", code)
+	}
+	if text := stderr.String(); !strings.Contains(text, "rank 2") || !strings.Contains(text, "exited with code 7") {
+		t.Errorf("stderr %q does not tell what happened", text)
+	}
+}
+
+func TestRankEndedBySignal(t *testing.T) {
+	o, _, stderr := roleOf(2, "suicide")
+	if code := run(t, o); code != 128+9 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+	if !strings.Contains(stderr.String(), "rank 1") || !strings.Contains(stderr.String(), "signal 9") {
+		t.Errorf("stderr %q", stderr)
+	}
+}
+
+// A rank that does not end on SIGTERM is killed after the grace; the exit code stays that of the first failure.
+func TestStubbornRanksAreKilled(t *testing.T) {
+	o, _, _ := roleOf(2, "stubborn")
+	o.Grace = 0
+	if code := run(t, o); code != 3 {
+		t.Errorf("exit code %d, want 3", code)
+	}
+}
+
+// pipe returns a writer for Options.Stdout and a reader of its lines.
+func pipe(t *testing.T) (io.Writer, *bufio.Reader) {
+	r, w := io.Pipe()
+	t.Cleanup(func() { _ = w.Close() })
+	return w, bufio.NewReader(r)
+}
+
+func TestSignalsReachAllRanks(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1} {
+		o, _, _ := roleOf(2, "signals")
+		signals := make(chan Signal, 1)
+		o.Signals = signals
+		var lines *bufio.Reader
+		o.Stdout, lines = pipe(t)
+		codes := make(chan int, 1)
+		go func() {
+			code, err := Run(o)
+			if err != nil {
+				code = -1
+			}
+			codes <- code
+		}()
+		var got []string
+		for i := range 4 {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, line); i == 1 { // both are ready
+				signals <- s
+			}
+		}
+		slices.Sort(got[2:])
+		want := []string{"ready\n", "ready\n", fmt.Sprintf("rank 0 got %v\n", s), fmt.Sprintf("rank 1 got %v\n", s)}
+		if !slices.Equal(got, want) {
+			t.Errorf("%v: output %q", s, got)
+		}
+		if code := <-codes; code != 0 {
+			t.Errorf("%v: exit code %d, want 0, as the ranks ended well", s, code)
+		}
+	}
+}
+
+func TestSecondSignalKills(t *testing.T) {
+	o, _, _ := roleOf(1, "stubborn")
+	o.Env = append(o.Env, "RANK=1")
+	o.Command = []string{"env", "RANK=1", os.Args[0]} // the rank that never ends
+	signals := make(chan Signal)
+	o.Signals = signals
+	var lines *bufio.Reader
+	o.Stdout, lines = pipe(t)
+	go func() {
+		_, _ = lines.ReadString('\n')
+		signals <- syscall.SIGTERM
+		signals <- syscall.SIGTERM
+	}()
+	if code := run(t, o); code != 128+9 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+}
+
+// gone waits until a process has ended, whether or not anybody has buried it.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+	for err == unix.EINTR {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+	}
+	if n != 1 || err != nil {
+		t.Errorf("process %d is still there (%v)", pid, err)
+	}
+}
+
+func TestChildrenOfRanksGoWithThem(t *testing.T) {
+	o, stdout, _ := roleOf(1, "child")
+	if code := run(t, o); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(stdout.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
+}
+
+// SIGKILL of the launcher leaves no rank behind.
+func TestNoOrphansAfterSIGKILL(t *testing.T) {
+	launcher := exec.Command(os.Args[0])
+	launcher.Env = append(os.Environ(), roleVariable+"=launcher", quickExit)
+	stdout, err := launcher.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := launcher.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines, pids := bufio.NewReader(stdout), [2]int{}
+	for i := range pids {
+		line, _ := lines.ReadString('\n')
+		if pids[i], err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := launcher.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = launcher.Wait()
+	for _, pid := range pids {
+		gone(t, pid)
+	}
+}
+
+func TestBadJobs(t *testing.T) {
+	for text, spoil := range map[string]func(o *Options){
+		"-np 0":             func(o *Options) { o.Ranks = 0 },
+		"--nodes 0":         func(o *Options) { o.Nodes = 0 },
+		"--nodes 3 is more": func(o *Options) { o.Nodes = 3 },
+		"no program to run": func(o *Options) { o.Command = nil },
+		"--grace":           func(o *Options) { o.Grace = -1 },
+		"no-such-program":   func(o *Options) { o.Command = []string{"no-such-program"} },
+		"start rank 0":      func(o *Options) { o.Command = []string{"/"} },
+	} {
+		o, _, _ := roleOf(2, "env")
+		spoil(&o)
+		if _, err := Run(o); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// running is a job whose ranks have been started.
+type running struct {
+	o         *Options
+	processes []*process // that have not ended
+	ended     chan ending
+	kill      <-chan time.Time // set when the others are being ended
+	code      int              // of the first rank that failed
+}
+
+// Run runs a job and returns the exit code of the first rank that failed, 0 if none did. An error means that the job
+// could not be started.
+func Run(o Options) (code int, err error) {
+	if err := o.Validate(); err != nil {
+		return 0, fmt.Errorf("launch: %w", err)
+	}
+	j, err := newJob(o.Ranks, o.Nodes)
+	if err != nil {
+		return 0, err
+	}
+	s, err := newStarter()
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	r := &running{o: &o, ended: make(chan ending)}
+	if err := r.start(s, j); err != nil {
+		r.end()
+		r.supervise()
+		return 0, err
+	}
+	r.supervise()
+	return r.code, nil
+}
+
+// start starts all ranks.
+func (r *running) start(s starter, j job) error {
+	out := &outputs{o: r.o}
+	pinned := 0
+	if r.o.Pin {
+		pinned = r.o.Ranks
+	}
+	for rank := range r.o.Ranks {
+		p := out.command(j, placeOf(rank, r.o.Ranks, r.o.Nodes))
+		if err := s.start(p, pinned); err != nil {
+			return fmt.Errorf("launch: start rank %d: %w", rank, err)
+		}
+		r.processes = append(r.processes, p)
+		go func() { r.ended <- p.wait() }()
+	}
+	return nil
+}
+
+// supervise passes signals on and waits for all ranks.
+func (r *running) supervise() {
+	for len(r.processes) > 0 {
+		select {
+		case e := <-r.ended:
+			r.took(e)
+		case s := <-r.o.Signals:
+			r.pass(s)
+		case <-r.kill:
+			r.signal(syscall.SIGKILL)
+		}
+	}
+}
+
+// took notes that a rank has ended.
+func (r *running) took(e ending) {
+	r.processes = slices.DeleteFunc(r.processes, func(p *process) bool { return p == e.process })
+	if e.code == 0 || r.code != 0 {
+		return
+	}
+	r.code = e.code
+	if r.kill != nil {
+		return // ended by us
+	}
+	if r.o.Explained == nil || !r.o.Explained(e.code) {
+		r.tell(e)
+	}
+	r.end()
+}
+
+// tell says which rank failed and what follows.
+func (r *running) tell(e ending) {
+	reason := e.text
+	if e.err != nil {
+		reason += fmt.Sprintf(" (%v)", e.err)
+	}
+	fmt.Fprintf(r.o.Stderr, "hfreduce launch: rank %d (pid %d) %s; ending the %d others\n", e.rank, e.cmd.Process.Pid, reason, len(r.processes))
+}
+
+// end asks all ranks to end and sets the time after which they are killed.
+func (r *running) end() {
+	r.signal(syscall.SIGTERM)
+	r.kill = time.After(r.o.Grace)
+}
+
+// pass passes a signal on. A second one kills.
+func (r *running) pass(s Signal) {
+	if r.kill != nil {
+		r.signal(syscall.SIGKILL)
+		return
+	}
+	r.signal(s)
+	if s == syscall.SIGINT || s == syscall.SIGTERM || s == syscall.SIGHUP {
+		r.kill = time.After(r.o.Grace)
+	}
+}
+
+func (r *running) signal(s Signal) {
+	for _, p := range r.processes {
+		p.signal(s)
+	}
+}
