@@ -131,7 +131,13 @@ func (f *processFabric) segment(ctx context.Context, name string, index, size in
 
 func (f *processFabric) transport() transport.Transport { return f.transport_ }
 
-func (f *processFabric) tell(scope string, v verdict) { f.session.Abort(scope, v.encode()) }
+func (f *processFabric) tell(scope string, v verdict) {
+	if v.Kind == noticeWaiting { // a job that often waits for a slow rank gives many: they must not be kept
+		f.session.Notify(scope, v.encode())
+		return
+	}
+	f.session.Abort(scope, v.encode())
+}
 
 func (f *processFabric) listen(l func(scope string, v verdict)) (cancel func()) {
 	return f.session.Subscribe(func(e bootstrap.Event) {

@@ -11,6 +11,7 @@ type EventKind uint8
 const (
 	PeerLost EventKind = 1 // a rank's control connection ended without a goodbye
 	Abort    EventKind = 2 // a rank called Session.Abort
+	Notice   EventKind = 3 // a rank called Session.Notify
 )
 
 // String names the kind.
@@ -20,6 +21,8 @@ func (k EventKind) String() string {
 		return "peer lost"
 	case Abort:
 		return "abort"
+	case Notice:
+		return "notice"
 	}
 	return "unknown event"
 }
@@ -30,14 +33,17 @@ type Event struct {
 	Rank  int // whom it happened to
 	Host  string
 	PID   int
-	Scope string // of Abort, as it was given there
+	Scope string // of Abort and Notice, as it was given there
 	Text  string // the reason
 }
 
 // maxAborts bounds how many aborts are kept for late subscribers; losses are bounded by the world size.
 const maxAborts = 4096
 
-// events keeps all events and brings each subscriber all of them, in order, on one goroutine.
+// maxNotices bounds how many notices wait for a subscriber; older ones give way.
+const maxNotices = 64
+
+// events keeps all events but notices, which go to those who subscribe at the time, and brings each subscriber all of them, in order, on one goroutine.
 type events struct {
 	mu     sync.Mutex
 	log    []Event
@@ -48,8 +54,9 @@ type events struct {
 }
 
 type subscriber struct {
-	call func(Event)
-	next int // index in log
+	call    func(Event)
+	next    int     // index in log
+	notices []Event // that wait for it
 }
 
 func newEvents() *events { return &events{more: make(chan struct{}, 1)} }
@@ -81,6 +88,10 @@ func (v *events) pick() (call func(Event), e Event, closed bool) {
 			s.next++
 			return s.call, v.log[s.next-1], false
 		}
+		if len(s.notices) > 0 {
+			e, s.notices = s.notices[0], s.notices[1:]
+			return s.call, e, false
+		}
 	}
 	return nil, Event{}, false
 }
@@ -88,6 +99,13 @@ func (v *events) pick() (call func(Event), e Event, closed bool) {
 func (v *events) publish(e Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if e.Kind == Notice {
+		for _, s := range v.subs {
+			s.notices = append(s.notices[max(0, len(s.notices)+1-maxNotices):], e)
+		}
+		v.wake()
+		return
+	}
 	if e.Kind == Abort {
 		if v.aborts++; v.aborts > maxAborts {
 			return // the first ones say what happened

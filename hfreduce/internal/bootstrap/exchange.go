@@ -38,18 +38,19 @@ func (x *exchanges) contribute(rank int, key string, members []int, part []byte,
 		}
 	}
 	var out []delivery
+	var clash *failure
 	for _, e := range slices.Clone(x.open[key]) {
 		if slices.Equal(e.members, members) {
 			return x.add(e, rank, part)
 		}
 		if both, ok := common(e.members, members); ok {
-			f := failuref(codeMismatch, "%s lists %s as members, others list %s; %s is in both",
+			clash = failuref(codeMismatch, "%s lists %s as members, others list %s; %s is in both",
 				formatRanks([]int{rank}), formatRanks(members), formatRanks(e.members), formatRanks([]int{both}))
-			out = append(out, x.fail(e, f), delivery{[]int{rank}, resultFrame(key, f, nil)})
+			out = append(out, x.fail(e, clash))
 		}
 	}
-	if out != nil {
-		return out
+	if clash != nil {
+		return append(out, delivery{[]int{rank}, resultFrame(key, clash, nil)})
 	}
 	e := &exchange{key: key, members: slices.Clone(members), parts: make([][]byte, len(members)),
 		has: make([]bool, len(members)), missing: len(members)}

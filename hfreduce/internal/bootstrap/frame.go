@@ -37,6 +37,7 @@ const (
 	kindAbort                    // rank: 0, scope, text; hub: the rank that aborts, scope, text
 	kindLost                     // hub: rank, text
 	kindGoodbye                  // rank: closes; hub: understood, or closes itself
+	kindNotice                   // as kindAbort, but nobody keeps it
 )
 
 // code sorts failures for errors.Is.

@@ -54,11 +54,57 @@ func loopbackAnd(more ...string) []netip.AddrPort {
 
 // The same process that comes again, because its first connection failed halfway, is no double.
 func TestHubSameProcessAgain(t *testing.T) {
-	a := newArrivals(t, 2)
+	a := newArrivals(t, 3)
 	a.come(0, arrival{addrs: loopbackAnd()})
-	first := a.come(1-1+1, arrival{id: incarnation{9}, addrs: loopbackAnd()})
-	if f := a.hub.failure(); f != nil {
-		t.Fatal(f)
+	first := a.come(1, arrival{id: incarnation{9}, addrs: loopbackAnd()})
+	second := a.come(1, arrival{id: incarnation{9}, addrs: loopbackAnd()})
+	for err := error(nil); err == nil; {
+		_, _, err = readFrame(first, maxDownFrame) // it is cut off
 	}
-	_ = first
+	if list := a.hub.refresh(""); a.hub.failure() != nil || list != "waiting for rank 2 (2 of 3 arrived)" {
+		t.Errorf("%s, %v", list, a.hub.failure())
+	}
+	a.come(2, arrival{addrs: loopbackAnd()})
+	for k := kind(0); k != kindTable; {
+		var err error
+		if k, _, err = readFrame(second, maxDownFrame); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A process that has stopped reading holds up nobody: the messages for it are queued.
+func TestHubMemberThatDoesNotRead(t *testing.T) {
+	a := newArrivals(t, 3)
+	for rank := range 3 {
+		a.come(rank, arrival{addrs: loopbackAnd()}) // nobody reads: pipes have no buffers
+	}
+	for range 100 {
+		if _, err := a.conns[1].Write(abortFrame(kindAbort, 1, "s", "t")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for aborts := 0; aborts < 100; {
+		k, _, err := readFrame(a.conns[2], maxDownFrame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k == kindAbort {
+			aborts++
+		}
+	}
+}
+
+// What waits for a member that never reads is bounded.
+func TestWireQueueIsBounded(t *testing.T) {
+	mine, theirs := net.Pipe()
+	defer theirs.Close()
+	w := newWire(mine)
+	frame := make([]byte, 64<<20) // one memory, queued many times
+	for range maxQueue/len(frame) + 2 {
+		w.send(frame)
+	}
+	if _, err := mine.Write([]byte("x")); err == nil || len(w.queue) != 0 {
+		t.Errorf("%d messages are queued, %v", len(w.queue), err)
+	}
 }

@@ -45,12 +45,12 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 		}
 		h.deliver(h.exchanges.contribute(rank, key, members, part, h.gone))
 		return nil
-	case kindAbort:
+	case kindAbort, kindNotice:
 		_, scope, text, err := parseAbort(body)
 		if err != nil {
 			return err
 		}
-		h.broadcast(abortFrame(kindAbort, rank, scope, text), func(r int) bool { return r == rank })
+		h.broadcast(abortFrame(k, rank, scope, text), func(r int) bool { return r == rank })
 		return nil
 	case kindGoodbye:
 		m.left = true

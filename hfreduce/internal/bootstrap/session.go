@@ -70,6 +70,12 @@ func (s *Session) Abort(scope, text string) {
 	s.wire.send(abortFrame(kindAbort, s.rank, scope, text))
 }
 
+// Notify tells all other ranks something that is no end of anything, with Abort's bounds. It does not block, and nobody
+// keeps it: only those who subscribe when it comes hear it, and of many at once only the latest.
+func (s *Session) Notify(scope, text string) {
+	s.wire.send(abortFrame(kindNotice, s.rank, scope, text))
+}
+
 // Subscribe has call called for every event, also for those before, in order and one at a time, on a goroutine of the
 // Session; call must not block for long and must not call Close. After cancel no further call is begun, but one may
 // still be running.
@@ -165,7 +171,7 @@ func (s *Session) take(k kind, body []byte) error {
 			wait <- result{parts, f}
 		}
 		return nil
-	case kindAbort, kindLost:
+	case kindAbort, kindNotice, kindLost:
 		rank, scope, text, err := parseAbort(body)
 		if err != nil {
 			return err
@@ -174,7 +180,11 @@ func (s *Session) take(k kind, body []byte) error {
 			return fmt.Errorf("%w: rank %d", errFrame, rank)
 		}
 		e := s.event(Abort, rank, text)
-		if e.Scope = scope; k == kindLost {
+		e.Scope = scope
+		switch k {
+		case kindNotice:
+			e.Kind = Notice
+		case kindLost:
 			e.Kind = PeerLost
 		}
 		s.events.publish(e)

@@ -8,11 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 func TestExchangeSizes(t *testing.T) {
@@ -316,14 +317,12 @@ func TestNothingIsLeft(t *testing.T) {
 		joinAll(t.Context(), cfg.rankOf(0), cfg.rankOf(1), cfg.rankOf(1))
 	}
 	run() // the first use opens the poller
-	openBefore, running := files(), runtime.NumGoroutine()
+	openBefore, running := files(), goleak.IgnoreCurrent()
 	for range 3 {
 		run()
 	}
 	if now := files(); now > openBefore {
 		t.Errorf("%d files open, before it were %d", now, openBefore)
 	}
-	if now := runtime.NumGoroutine(); now > running {
-		t.Errorf("%d goroutines, before it were %d", now, running)
-	}
+	goleak.VerifyNone(t, running)
 }
