@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The budgets in lines: what nothing may exceed, and what all of a kind together keep to.
+// The budgets in lines: what nothing may exceed, tests included, and what the code that is not test keeps to as a whole.
 const (
 	fileLimit, fileMedian, fileP90 = 600, 150, 400
 	funcLimit, funcMedian, funcP90 = 80, 10, 40
@@ -105,6 +105,11 @@ func checkSpread(kind string, all []extent, median, p90 int) (found []string) {
 	return found
 }
 
+// code drops the tests: their functions are tables as often as not.
+func code(all []extent) []extent {
+	return slices.DeleteFunc(slices.Clone(all), func(e extent) bool { return e.file.isTest() })
+}
+
 // split divides the exceptions into those of files and those of functions.
 func split(all []exception) (ofFiles, ofFuncs []exception) {
 	for _, x := range all {
@@ -121,12 +126,12 @@ func TestBudgetOfFiles(t *testing.T) {
 	all := fileExtents(sources(t))
 	ofFiles, _ := split(exceptions())
 	report(t, checkBudget(all, fileLimit, ofFiles))
-	report(t, checkSpread("files", all, fileMedian, fileP90))
+	report(t, checkSpread("files", code(all), fileMedian, fileP90))
 }
 
 func TestBudgetOfFunctions(t *testing.T) {
 	all := funcExtents(sources(t))
 	_, ofFuncs := split(exceptions())
 	report(t, checkBudget(all, funcLimit, ofFuncs))
-	report(t, checkSpread("functions", all, funcMedian, funcP90))
+	report(t, checkSpread("functions", code(all), funcMedian, funcP90))
 }
