@@ -70,7 +70,7 @@ var goldenRuns = map[string]func(c *Config){
 		}
 	},
 	"long":  func(c *Config) { c.hooks.clock = fakeClock(time.Hour) }, // numbers that do not fit their columns
-	"short": func(c *Config) { c.hooks.clock = fakeClock(time.Nanosecond); c.Iters = 1000 },
+	"short": func(c *Config) { c.hooks.clock = fakeClock(time.Nanosecond); c.Iters = 100 },
 }
 
 func goldenOutcome(t *testing.T, set func(c *Config)) outcome {

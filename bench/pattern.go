@@ -32,6 +32,7 @@ type pattern struct {
 	op     Op
 	ranks  int
 	period int
+	key    uint64 // of the hash
 	format
 }
 
@@ -39,7 +40,7 @@ type pattern struct {
 const tablePeriod = 8191
 
 func newPattern(d hfreduce.DataType, op Op, ranks, period int) *pattern {
-	return &pattern{dtype: d, op: op, ranks: ranks, period: period, format: formatOf(d)}
+	return &pattern{dtype: d, op: op, ranks: ranks, period: period, key: mix(uint64(d)<<8 | uint64(op)), format: formatOf(d)}
 }
 
 // mulSumFactor returns the factor that a rank gives to MulSum: an odd number for integers, a power of two for floats.
@@ -61,7 +62,7 @@ func mix(x uint64) uint64 {
 
 // hash is h(rank, i) of this type and operator; rank -1 stands for what depends on the index alone.
 func (p *pattern) hash(rank, i int) uint64 {
-	return mix(mix(uint64(p.dtype)<<8|uint64(p.op)) ^ mix(uint64(rank+1)<<32|uint64(i)))
+	return mix(p.key ^ mix(uint64(rank+1)<<32|uint64(i)))
 }
 
 // input returns the bits of a rank's element.
@@ -96,7 +97,7 @@ func (p *pattern) number(rank, i int) float64 {
 
 // summand returns a rank's part of a floating-point sum.
 func (p *pattern) summand(rank, i int) float64 {
-	return math.Ldexp(float64(p.term(rank, i, 1<<p.precision)), int(p.hash(-1, i)>>60&3))
+	return float64(p.term(rank, i, 1<<p.precision)) * float64(uint64(1)<<(p.hash(-1, i)>>60&3))
 }
 
 // term returns a rank's part of a sum of whole numbers that stays within budget over all ranks. At most half as many

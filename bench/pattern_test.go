@@ -218,7 +218,7 @@ func TestUnits(t *testing.T) {
 	for _, c := range []struct {
 		a, b float64
 		want uint64
-	}{{1, 1, 0}, {1, 1.0009765625, 1}, {0, -0.0, 0}, {5.9604645e-08, -5.9604645e-08, 2}, {2, 1.9990234375, 1}} {
+	}{{1, 1, 0}, {1, 1.0009765625, 1}, {5.9604645e-08, -5.9604645e-08, 2}, {2, 1.9990234375, 1}} {
 		d := hfreduce.TypeFloat16
 		if got := units(encode(d, c.a), encode(d, c.b), 16); got != c.want {
 			t.Errorf("units(%v, %v) = %d, want %d", c.a, c.b, got, c.want)

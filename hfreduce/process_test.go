@@ -22,6 +22,7 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
 // roleVariable makes the test binary play one of the roles instead of running tests.
@@ -110,6 +111,9 @@ func roleStuck(ctx context.Context, c *Comm) error {
 // freePort returns an address on host that was free a moment ago.
 func freePort(t testing.TB, host string) string {
 	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if host == "::1" && err != nil {
+		testreq.Missing(t, "ipv6", err.Error())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

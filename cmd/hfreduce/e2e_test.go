@@ -3,12 +3,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,18 +100,23 @@ func TestBenchAlone(t *testing.T) {
 	}
 }
 
-// The layouts that must be right for everything, on a smaller range of sizes than in use.
+// All types and operators are right on even and uneven layouts; one size of each.
 func TestBenchEverything(t *testing.T) {
-	for _, layout := range []string{"-np 8 --nodes 4", "-np3 --nodes 3", "-np 5 --nodes 2"} {
-		t.Run(layout, func(t *testing.T) {
-			args := append([]string{"bench", "-all"}, strings.Fields(layout+" -b 4 -e 4K -f 32 -d all -o all -r all -c 1 -n 1 -w 0")...)
+	for _, c := range []struct {
+		args string
+		rows int
+	}{
+		{"all -np 8 --nodes 4 -b 4K -e 4K", 12*(3*6+2) + 1},
+		{"allreduce -np3 --nodes 3 -b 4 -e 4", 12 * 6},
+		{"reduce_scatter all_gather -np 5 --nodes 2 -b 1K -e 1K", 12 * (6 + 1)},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			args := append([]string{"bench"}, strings.Fields(c.args+" -d all -o all -r 1 -c 1 -n 1 -w 0")...)
 			code, stdout, stderr := execute(t, nil, args...)
 			if code != 0 || stderr != "" {
 				t.Fatalf("exit code %d, %s", code, stderr)
 			}
-			if right, all := len(rightRow.FindAllString(stdout, -1)), len(anyRow.FindAllString(stdout, -1)); right != all || all < 12*6*3*3 {
-				t.Errorf("%d lines of %d are right:\n%s", right, all, stdout)
-			}
+			checkTable(t, stdout, c.rows)
 		})
 	}
 }
@@ -302,6 +310,65 @@ func pidsOf(t *testing.T, table string) (pids []int) {
 		t.Fatalf("no ranks in %s", table)
 	}
 	return pids
+}
+
+// Metrics of rank 0 can be scraped while the benchmark runs.
+func TestBenchServesMetrics(t *testing.T) {
+	cmd := program(t, nil, "bench", "-np", "2", "-b", "8", "-e", "8", "-N", "0", "--metrics", "127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	_, url, found := strings.Cut(strings.TrimSpace(line), "metrics at ")
+	if err != nil || !found {
+		t.Fatalf("%v, %q", err, line)
+	}
+	readUntilRows(t, out)
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	if err != nil || !strings.Contains(string(body), "hfreduce_") {
+		t.Errorf("%v\n%s", err, body)
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_, _ = io.Copy(io.Discard, out)
+	_ = cmd.Wait()
+}
+
+// A rank that is killed ends the benchmark on all others, which say who is missing.
+func TestBenchLosesARank(t *testing.T) {
+	cmd := program(t, nil, "bench", "-np", "3", "--nodes", "3", "-b", "8", "-e", "8", "-N", "0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pidsOf(t, readUntilRows(t, out))[2], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, out)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 137 && code != codeLost {
+		t.Errorf("exit code %d, want that of the rank that was killed first or of those that lost it", code)
+	}
+	if !strings.Contains(stderr.String(), "rank 2") {
+		t.Errorf("nobody says which rank is missing: %s", &stderr)
+	}
 }
 
 func TestVersion(t *testing.T) {

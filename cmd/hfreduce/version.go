@@ -62,13 +62,13 @@ func thisBuild() build {
 
 // print writes the build for people.
 func (b build) print(w io.Writer) error {
-	revision := b.Revision
-	if revision == "" {
-		revision = "unknown"
+	revision := "unknown"
+	if b.Revision != "" {
+		revision = b.Revision + " of " + b.Time
 	}
 	if b.Modified {
 		revision += " (modified)"
 	}
-	_, err := fmt.Fprintf(w, "hfreduce %s\nrevision %s %s\n%s %s/%s\n%s\n", b.Version, revision, b.Time, b.Go, b.OS, b.Arch, strings.Join(b.Features, "\n"))
+	_, err := fmt.Fprintf(w, "hfreduce %s\nrevision %s\n%s %s/%s\n%s\n", b.Version, revision, b.Go, b.OS, b.Arch, strings.Join(b.Features, "\n"))
 	return err
 }

@@ -307,7 +307,7 @@ func TestNothingIsLeft(t *testing.T) {
 	files := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
-			t.Skip("no /proc/self/fd on this system")
+			t.Fatal(err)
 		}
 		return len(entries)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
 // eachBackend runs a test body on every backend this machine has.
@@ -17,7 +19,7 @@ func eachBackend(t *testing.T, body func(t *testing.T, b backend)) {
 		b := backend(i)
 		t.Run(b.String(), func(t *testing.T) {
 			if !b.available() {
-				t.Skipf("this machine cannot run the %s kernels", b)
+				testreq.Missing(t, b.String(), "this machine cannot run these kernels")
 			}
 			body(t, b)
 		})

@@ -34,6 +34,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// forever waits for a signal that ends the process, in the system: the runtime would take goroutines that all wait for
+// each other for a deadlock.
+func forever() {
+	for {
+		_, _ = unix.Poll(nil, -1)
+	}
+}
+
 // play is a rank, or a launcher of its own.
 func play(role string) int {
 	rank, _ := strconv.Atoi(os.Getenv("RANK"))
@@ -47,12 +55,18 @@ func play(role string) int {
 		if strconv.Itoa(rank) == argument {
 			return 7
 		}
-		select {}
+		forever()
+	case "together": // rank `argument` fails at once, the others end well a little later
+		if strconv.Itoa(rank) == argument {
+			return 7
+		}
+		_, _ = unix.Poll(nil, 100)
+		fmt.Println("good end")
 	case "suicide":
 		if rank == 1 {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
-		select {}
+		forever()
 	case "stubborn": // ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
@@ -60,7 +74,7 @@ func play(role string) int {
 			bufio.NewReader(os.Stdin).ReadString('\n') // there is none
 			return 3
 		}
-		select {}
+		forever()
 	case "signals": // tells which signal came
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1)
@@ -90,7 +104,7 @@ func play(role string) int {
 		fmt.Println(code, err)
 	case "number":
 		fmt.Println(os.Getpid())
-		select {}
+		forever()
 	}
 	return 0
 }
@@ -121,6 +135,20 @@ func TestFailureEndsTheJob(t *testing.T) {
 	}
 	if text := stderr.String(); !strings.Contains(text, "rank 2") || !strings.Contains(text, "exited with code 7") {
 		t.Errorf("stderr %q does not tell what happened", text)
+	}
+}
+
+// Ranks that explain their failure end by themselves where they can, and are ended where they cannot.
+func TestExplainedFailure(t *testing.T) {
+	o, stdout, stderr := roleOf(3, "together 1")
+	o.Explained = func(code int) bool { return code == 7 }
+	if code := run(t, o); code != 7 || stderr.Len() > 0 || strings.Count(stdout.String(), "good end") != 2 {
+		t.Errorf("exit code %d, want 7, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	o, _, stderr = roleOf(2, "fail 0")
+	o.Explained = func(int) bool { return true }
+	if code := run(t, o); code != 7 || stderr.Len() > 0 {
+		t.Errorf("exit code %d, want 7, stderr %q", code, stderr)
 	}
 }
 

@@ -21,7 +21,8 @@ type Options struct {
 	// Output says how the ranks' output reaches Stdout and Stderr.
 	Output         Output
 	Stdout, Stderr io.Writer
-	// Explained reports whether ranks that fail with this exit code say why themselves. nil: none does.
+	// Explained reports whether ranks that fail with this exit code say why themselves and end together: nothing more is
+	// said, and the others get time to end before they are made to. nil: no code is like that.
 	Explained func(code int) bool
 	// Grace is how long ranks may take to end after SIGTERM before they are killed.
 	Grace time.Duration

@@ -14,6 +14,7 @@ type running struct {
 	o         *Options
 	processes []*process // that have not ended
 	ended     chan ending
+	lenience  <-chan time.Time // set when the others are given time to end by themselves
 	kill      <-chan time.Time // set when the others are being ended
 	code      int              // of the first rank that failed
 }
@@ -69,6 +70,8 @@ func (r *running) supervise() {
 			r.took(e)
 		case s := <-r.o.Signals:
 			r.pass(s)
+		case <-r.lenience:
+			r.end()
 		case <-r.kill:
 			r.signal(syscall.SIGKILL)
 		}
@@ -85,11 +88,16 @@ func (r *running) took(e ending) {
 	if r.kill != nil {
 		return // ended by us
 	}
-	if r.o.Explained == nil || !r.o.Explained(e.code) {
-		r.tell(e)
+	if r.o.Explained != nil && r.o.Explained(e.code) {
+		r.lenience = time.After(lenience)
+		return
 	}
+	r.tell(e)
 	r.end()
 }
+
+// lenience is how long the others have to end by themselves after a failure that all ranks are told of.
+const lenience = 2 * time.Second
 
 // tell says which rank failed and what follows.
 func (r *running) tell(e ending) {

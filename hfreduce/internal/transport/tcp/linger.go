@@ -19,23 +19,35 @@ const (
 	lingerLook    = 10 * time.Millisecond // no event tells that all bytes were acknowledged
 )
 
-// linger takes the descriptor of a closed link over. After the transport's Close it waits no more.
-func (t *Transport) linger(fd int) {
-	_ = unix.Shutdown(fd, unix.SHUT_WR)
+// linger takes the descriptor of a closed link over, and the control frames that the kernel did not take at once. After
+// the transport's Close it waits no more.
+func (t *Transport) linger(fd int, rest []byte) {
 	file := os.NewFile(uintptr(fd), "link")
 	conn, err := net.FileConn(file)
 	file.Close()
 	if err != nil {
 		return
 	}
-	if !t.start(func() { drain(conn, time.Now().Add(lingerTimeout)) }) {
+	if !t.start(func() { finish(conn.(*net.TCPConn), rest, time.Now().Add(lingerTimeout)) }) {
 		conn.Close()
 	}
 }
 
-// drain reads and forgets until there is no need to keep the connection.
-func drain(conn net.Conn, deadline time.Time) {
+// finish sends the rest and sees the connection to its end.
+func finish(conn *net.TCPConn, rest []byte, deadline time.Time) {
 	defer conn.Close()
+	conn.SetWriteDeadline(deadline)
+	if _, err := conn.Write(rest); err != nil {
+		return
+	}
+	if err := conn.CloseWrite(); err != nil {
+		return
+	}
+	drain(conn, deadline)
+}
+
+// drain reads and forgets until there is no need to keep the connection.
+func drain(conn *net.TCPConn, deadline time.Time) {
 	var b [4096]byte
 	for now := time.Now(); now.Before(deadline); now = time.Now() {
 		conn.SetReadDeadline(now.Add(lingerLook))
@@ -48,8 +60,8 @@ func drain(conn net.Conn, deadline time.Time) {
 }
 
 // delivered reports whether the peer's kernel has acknowledged everything.
-func delivered(conn net.Conn) bool {
-	raw, err := conn.(*net.TCPConn).SyscallConn()
+func delivered(conn *net.TCPConn) bool {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return true
 	}

@@ -27,7 +27,7 @@ type Link struct {
 	bell     wait.Bell
 	landings [][]byte
 	credits  transport.Credits
-	linger   func(fd int) // takes the descriptor over
+	linger   func(fd int, rest []byte) // takes the descriptor over, and the last bytes to send
 
 	out      sender
 	in       receiver
@@ -46,7 +46,7 @@ const (
 	readingAndWriting
 )
 
-func newLink(fd, peer int, addr string, cfg *transport.LinkConfig, linger func(fd int)) *Link {
+func newLink(fd, peer int, addr string, cfg *transport.LinkConfig, linger func(fd int, rest []byte)) *Link {
 	return &Link{
 		fd: fd, peer: peer, addr: addr, bell: cfg.Bell, landings: cfg.Landings, linger: linger,
 		credits: transport.NewCredits(cfg), out: newSender(cfg.Posts()),
@@ -169,8 +169,8 @@ func (l *Link) Close() error {
 		l.send()
 	}
 	l.unwatch()
-	fd := l.fd
+	fd, rest := l.fd, l.out.control()
 	l.release()
-	l.linger(fd)
+	l.linger(fd, rest)
 	return nil
 }

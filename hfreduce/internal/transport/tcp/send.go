@@ -159,6 +159,23 @@ func (s *sender) completions(ev []transport.Event) int {
 	return n
 }
 
+// control returns the bytes that are still to be sent if these are control frames only: after them the peer knows that it
+// has got everything. Otherwise it returns nil.
+func (s *sender) control() []byte {
+	var b []byte
+	for i := range s.n {
+		o := s.at(i)
+		if o.head.kind == kindMessage {
+			return nil
+		}
+		if i > 0 || s.gone == 0 {
+			o.head.encode(&o.wire)
+		}
+		b = append(b, o.wire[:]...)
+	}
+	return b[min(s.gone, len(b)):]
+}
+
 // drop forgets the payloads of what has not left.
 func (s *sender) drop() {
 	for s.n > 0 {

@@ -24,7 +24,7 @@ const (
 
 // detach takes a connection out of Go's poller: the link polls it itself. conn is closed in any case; the caller owns
 // the returned descriptor, which is non-blocking.
-func detach(conn net.Conn, bufferBytes int) (fd int, err error) {
+func detach(conn net.Conn, sendBuffer, receiveBuffer int) (fd int, err error) {
 	defer conn.Close()
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
@@ -41,15 +41,15 @@ func detach(conn net.Conn, bufferBytes int) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("tcp: duplicate descriptor: %w (if there are too many: raise ulimit -n)", err)
 	}
-	if err := configure(fd, bufferBytes); err != nil {
+	if err := configure(fd, sendBuffer, receiveBuffer); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
 }
 
-// configure sets the socket's options. bufferBytes > 0 fixes the kernel's buffers, which else adapt to the path.
-func configure(fd, bufferBytes int) error {
+// configure sets the socket's options.
+func configure(fd, sendBuffer, receiveBuffer int) error {
 	options := []struct {
 		level, name, value int
 		what               string
@@ -59,8 +59,8 @@ func configure(fd, bufferBytes int) error {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepIdle / time.Second), "TCP_KEEPIDLE"},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepInterval / time.Second), "TCP_KEEPINTVL"},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount, "TCP_KEEPCNT"},
-		{unix.SOL_SOCKET, unix.SO_SNDBUF, bufferBytes, "SO_SNDBUF"},
-		{unix.SOL_SOCKET, unix.SO_RCVBUF, bufferBytes, "SO_RCVBUF"},
+		{unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer, "SO_SNDBUF"},
+		{unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer, "SO_RCVBUF"},
 	}
 	for _, o := range options {
 		if o.value == 0 {

@@ -16,6 +16,8 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
+
+	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
 // TestMain fails if a goroutine or a descriptor is left at the end. It is also the main of the process that a test kills.
@@ -121,13 +123,14 @@ func breakLink(l transport.Link) {
 
 func TestConformance(t *testing.T) {
 	for _, c := range []struct {
-		name, host string
-		buffer     int
+		name, host    string
+		send, receive int
+		maxBytes      int // such sockets are slow
 	}{
-		{"IPv4", "127.0.0.1", 0},
-		{"IPv6", "[::1]", 0},
-		{"small buffers", "127.0.0.1", 1},  // the kernel's minimum: a few KiB
-		{"odd buffers", "127.0.0.1", 9001}, // messages end anywhere in what is received
+		{"IPv4", "127.0.0.1", 0, 0, 0},
+		{"IPv6", "[::1]", 0, 0, 300_007},
+		{"tiny send buffer", "127.0.0.1", 1, 0, 20_011}, // the kernel's minimum, a few KiB: writes and reads end anywhere
+		{"small receive buffer", "127.0.0.1", 30_011, 70_001, 300_007},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.host == "[::1]" {
@@ -135,15 +138,16 @@ func TestConformance(t *testing.T) {
 			}
 			transporttest.Run(t, transporttest.Implementation{
 				New: func(t testing.TB, n int) []transport.Transport {
-					w := newWorld(t, n, c.host, func(cfg *Config) { cfg.BufferBytes = c.buffer })
+					w := newWorld(t, n, c.host, func(cfg *Config) { cfg.SendBuffer, cfg.ReceiveBuffer = c.send, c.receive })
 					ts := make([]transport.Transport, n)
 					for r := range ts {
 						ts[r] = w.transports[r]
 					}
 					return ts
 				},
-				NewBell: newBell,
-				Break:   breakLink,
+				NewBell:  newBell,
+				Break:    breakLink,
+				MaxBytes: c.maxBytes,
 			})
 		})
 	}
@@ -153,7 +157,7 @@ func TestConformance(t *testing.T) {
 func requireIPv6(t *testing.T) {
 	l, err := hello.NewListener(hello.ListenOptions{Addr: "[::1]:0"})
 	if err != nil {
-		t.Skipf("this machine has no IPv6 loopback: %v", err)
+		testreq.Missing(t, "ipv6", "this machine has no IPv6 loopback: "+err.Error())
 	}
 	l.Close()
 }

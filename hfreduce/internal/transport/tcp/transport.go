@@ -37,9 +37,9 @@ type Config struct {
 	Peers    func(rank int) []netip.AddrPort // where a rank may be reached, best first; nil for a rank that does not exist
 	Logger   *slog.Logger                    // nil: none
 
-	// BufferBytes fixes the kernel's send and receive buffers of each link. Zero leaves them to the kernel, which
+	// SendBuffer and ReceiveBuffer fix the kernel's buffers of each link, in bytes. Zero leaves them to the kernel, which
 	// adapts them to the path; that is right but in tests.
-	BufferBytes int
+	SendBuffer, ReceiveBuffer int
 	// ParkTimeout is how long a connection of a peer waits for this rank's Connect. Zero means 2 minutes.
 	ParkTimeout time.Duration
 	// MaxParked is how many connections may wait at most; more are refused. Zero means 4096.
@@ -111,7 +111,7 @@ func (t *Transport) connect(ctx context.Context, peer int, key string, cfg *tran
 		return nil, err
 	}
 	addr := conn.RemoteAddr().String()
-	fd, err := detach(conn, t.cfg.BufferBytes)
+	fd, err := detach(conn, t.cfg.SendBuffer, t.cfg.ReceiveBuffer)
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,18 @@ func pattern(n int, seed uint64) []byte {
 	return b
 }
 
+// fill repeats random bytes with a period that is no multiple of any buffer's or page's size, so that bytes at a wrong
+// place are noticed.
 func fill(b []byte, seed uint64) {
+	const period = 16381
+	n := min(len(b), period)
+	fillRandom(b[:n], seed)
+	for n < len(b) {
+		n += copy(b[n:], b[:n]) // n is a multiple of the period here
+	}
+}
+
+func fillRandom(b []byte, seed uint64) {
 	r := rand.NewPCG(seed, 1)
 	for ; len(b) >= 8; b = b[8:] {
 		binary.LittleEndian.PutUint64(b, r.Uint64())

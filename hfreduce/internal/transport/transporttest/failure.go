@@ -83,7 +83,7 @@ func testPeerCloses(t *testing.T, impl Implementation) {
 
 // testCloseUnread: a Close that leaves messages of the peer unread takes nothing of what was Sent with it.
 func testCloseUnread(t *testing.T, impl Implementation) {
-	const bytes = 200_000
+	bytes := impl.bytes(200_000)
 	a, b := newPair(t, impl, pairConfig{landings: []int{bytes}})
 	b.post(transport.Message{Seq: start, Payload: pattern(1000, 1)})
 	await(t, "b sent", func() bool { return b.count(transport.Sent) == 1 }, b)
@@ -124,7 +124,7 @@ func testPeerBreaks(t *testing.T, impl Implementation) {
 
 // testCloseDrops: after Close the payload is the caller's again, even if it never left.
 func testCloseDrops(t *testing.T, impl Implementation) {
-	const n, bytes = 16, 1 << 20
+	n, bytes := 16, impl.bytes(1<<20)
 	lengths := make([]int, n)
 	for i := range lengths {
 		lengths[i] = bytes

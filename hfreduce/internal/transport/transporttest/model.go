@@ -18,8 +18,9 @@ func testModel(t *testing.T, impl Implementation) {
 	run := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		run++
+		lengths := rapid.Map(rapid.SampledFrom([]int{0, 1, 100, 9000, 70_000, 400_000}), impl.bytes)
 		c := pairConfig{
-			landings: rapid.SliceOfN(rapid.SampledFrom([]int{0, 1, 100, 9000, 70_000, 400_000}), 1, 6).Draw(rt, "landings"),
+			landings: rapid.SliceOfN(lengths, 1, 6).Draw(rt, "landings"),
 			window:   rapid.Uint32Range(1, 6).Draw(rt, "window"),
 			grant:    2,
 			posts:    rapid.IntRange(1, 5).Draw(rt, "posts"),

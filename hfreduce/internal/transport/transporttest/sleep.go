@@ -82,7 +82,7 @@ func testSleepGrant(t *testing.T, impl Implementation) {
 
 // testSleepBlocked: a sender that cannot get rid of its bytes sleeps until it can.
 func testSleepBlocked(t *testing.T, impl Implementation) {
-	const n, bytes = 4, 4 << 20
+	n, bytes := 4, impl.bytes(4<<20)
 	a, b := newPair(t, impl, pairConfig{landings: []int{bytes, bytes, bytes, bytes}, posts: n})
 	for i := range n {
 		a.post(message(i, bytes))

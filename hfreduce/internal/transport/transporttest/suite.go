@@ -20,8 +20,18 @@ type Implementation struct {
 	New func(t testing.TB, n int) []transport.Transport
 	// NewBell returns a bell that the transport can work with. It closes it at the end of the test.
 	NewBell func(t testing.TB) wait.Bell
+	// MaxBytes bounds the messages of the suite, for a transport that is slow by its configuration; zero: some MiB.
+	MaxBytes int
 	// Break ends a link without any goodbye, as the death of its process would.
 	Break func(l transport.Link)
+}
+
+// bytes returns n, or less if the implementation is slow.
+func (impl *Implementation) bytes(n int) int {
+	if impl.MaxBytes > 0 {
+		return min(n, impl.MaxBytes)
+	}
+	return n
 }
 
 // patience bounds every wait of the suite. Nothing is expected to take that long.
