@@ -58,13 +58,19 @@ smoke: build ## run the program as a user would: every type and operator, uneven
 	.ci/smoke bin/hfreduce
 
 .PHONY: lint
-lint: vet ## vet, staticcheck, and the rules of this repository (internal/lint)
-	$(TOOL) staticcheck ./...
-	$(GO) test $(TESTFLAGS) ./internal/lint
+lint: vet staticcheck rules ## all linters
 
 .PHONY: vet
 vet: ## go vet
 	$(GO) vet ./...
+
+.PHONY: staticcheck
+staticcheck: ## staticcheck, as pinned in .ci/tools
+	$(TOOL) staticcheck ./...
+
+.PHONY: rules
+rules: ## the rules of this repository: imports, documentation, budgets (internal/lint)
+	$(GO) test -count=1 ./internal/lint
 
 .PHONY: fmt
 fmt: ## format the Go files

@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // binary is the program under test, built once.
@@ -277,11 +279,29 @@ func TestBenchEndsOnSignal(t *testing.T) {
 			t.Errorf("%v: the end is a success", s)
 		}
 		for _, pid := range pids {
-			if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(stat), ") Z ") {
+			if !gone(t, pid) {
 				t.Errorf("%v: rank with pid %d is still there", s, pid)
 			}
 		}
 	}
+}
+
+// gone waits until a process has ended and reports whether it did so in time.
+func gone(t *testing.T, pid int) bool {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return true
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+	for err == unix.EINTR {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+	}
+	return n == 1 && err == nil
 }
 
 // readUntilRows reads output until the table has begun.

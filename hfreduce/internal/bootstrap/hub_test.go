@@ -73,6 +73,43 @@ func TestHubSameProcessAgain(t *testing.T) {
 	}
 }
 
+// A rank that says the right world size but is outside of it cannot come from Join, and is refused all the same; who
+// comes after the failure hears of it too, and who comes at the end that it is the end.
+func TestHubRefuses(t *testing.T) {
+	told := func(conn net.Conn) string {
+		for {
+			k, body, err := readFrame(conn, maxDownFrame)
+			if err != nil {
+				return err.Error()
+			}
+			if f, err := parseFailed(body); k == kindFailed && err == nil {
+				return f.text
+			}
+		}
+	}
+	arrive := func(a *arrivals, rank int) string {
+		answer := make(chan string)
+		mine, hubs := net.Pipe()
+		defer mine.Close()
+		go func() { answer <- told(mine) }()
+		a.hub.arrive(rank, arrival{worldSize: len(a.hub.members), id: incarnation{77}, addrs: loopbackAnd()}, hubs)
+		return <-answer
+	}
+	a := newArrivals(t, 2)
+	first := a.come(0, arrival{addrs: loopbackAnd()})
+	const want = "rank 5 (pid 0 on ) is not within 0..1"
+	for what, got := range map[string]string{"the rank itself": arrive(a, 5), "rank 0": told(first), "who comes later": arrive(a, 1)} {
+		if got != want {
+			t.Errorf("%s was told %q", what, got)
+		}
+	}
+	closed := newArrivals(t, 2)
+	closed.hub.close()
+	if got := arrive(closed, 1); got != "rank 0 is closing" {
+		t.Errorf("at the end: %q", got)
+	}
+}
+
 // A process that has stopped reading holds up nobody: the messages for it are queued.
 func TestHubMemberThatDoesNotRead(t *testing.T) {
 	a := newArrivals(t, 3)

@@ -16,6 +16,8 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 )
 
+const notOurs = "a program that is not hfreduce"
+
 // probeTimeout bounds the look at who holds a port that rank 0 wanted.
 const probeTimeout = time.Second
 
@@ -87,8 +89,8 @@ func (j *joining) probe(ctx context.Context, candidate string) (owner string, fa
 		case errors.Is(err, hello.ErrVersion):
 			return "a job of another hfreduce version", nil
 		case errors.Is(err, hello.ErrStranger):
-			break
+			return notOurs, nil
 		}
 	}
-	return "a program that is not hfreduce", nil
+	return notOurs, nil // it answers nobody, or listens on an address that is not known here
 }

@@ -97,7 +97,7 @@ func (r *running) took(e ending) {
 }
 
 // lenience is how long the others have to end by themselves after a failure that all ranks are told of.
-const lenience = 2 * time.Second
+const lenience = time.Second
 
 // tell says which rank failed and what follows.
 func (r *running) tell(e ending) {
