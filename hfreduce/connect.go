@@ -56,11 +56,11 @@ func Init(ctx context.Context, o Options) (*Comm, error) {
 
 // resolve fills the options from the environment and the defaults and checks them.
 func (o *Options) resolve(getenv func(string) string) (rendezvous []string, launcher string, err error) {
-	if err := o.fromEnvironment(getenv); err != nil {
+	if rendezvous, launcher, err = o.fromEnvironment(getenv); err != nil {
 		return nil, "", invalidf("environment: %w", err)
 	}
-	if rendezvous, launcher, err = o.meeting(getenv); err != nil {
-		return nil, "", err
+	if len(rendezvous) == 0 && o.WorldSize > 1 {
+		return nil, "", invalidf("no rendezvous address: set Options.Rendezvous or HFREDUCE_RENDEZVOUS to host:port of rank 0")
 	}
 	o.defaults()
 	return rendezvous, launcher, o.validate()

@@ -3,10 +3,10 @@
 package hfreduce
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -73,9 +73,39 @@ func (o Options) String() string {
 		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.ChunkBytes, o.Slots, o.InitTimeout, o.Timeout)
 }
 
-// fromEnvironment fills the fields that are not set from HFREDUCE_ variables. Rank, WorldSize, Rendezvous, JobID and
-// Node are the launcher table's (package bootstrap).
-func (o *Options) fromEnvironment(getenv func(string) string) error {
+// fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
+// launcher's. It returns where the ranks meet and who launched them.
+func (o *Options) fromEnvironment(getenv func(string) string) (rendezvous []string, launcher string, err error) {
+	read := bootstrap.Settings
+	if o.WorldSize == 0 && o.Rank == 0 {
+		read = bootstrap.Detect
+	}
+	found, foundErr := read(getenv)
+	if err := errors.Join(foundErr, o.ownEnvironment(getenv)); err != nil {
+		return nil, "", err
+	}
+	if found.Launcher != "" {
+		o.Rank, o.WorldSize = found.Rank, found.WorldSize
+	}
+	o.JobID, o.Node = cmp.Or(o.JobID, found.JobID), cmp.Or(o.Node, found.Node)
+	o.InitTimeout = cmp.Or(o.InitTimeout, found.Timeout)
+	if len(o.Secret) == 0 {
+		o.Secret = found.Secret
+	}
+	if len(o.Interfaces) == 0 {
+		o.Interfaces = found.Interfaces
+	}
+	if o.PortRange == "" && found.PortRange != [2]int{} {
+		o.PortRange = fmt.Sprintf("%d-%d", found.PortRange[0], found.PortRange[1])
+	}
+	if o.Rendezvous != "" {
+		found.Rendezvous = []string{o.Rendezvous}
+	}
+	return found.Rendezvous, found.Launcher, nil
+}
+
+// ownEnvironment reads the variables that are not about meeting.
+func (o *Options) ownEnvironment(getenv func(string) string) error {
 	var errs []error
 	number := func(field *int, name string) {
 		if v := getenv(name); *field == 0 && v != "" {
@@ -86,36 +116,16 @@ func (o *Options) fromEnvironment(getenv func(string) string) error {
 			*field = n
 		}
 	}
-	duration := func(field *time.Duration, name string) {
-		if v := getenv(name); *field == 0 && v != "" {
-			d, err := time.ParseDuration(v)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s=%q is not a duration such as 30s or 5m", name, v))
-			}
-			*field = d
-		}
-	}
-	text := func(field *string, name string) {
-		if *field == "" {
-			*field = getenv(name)
-		}
-	}
 	number(&o.ChunkBytes, "HFREDUCE_CHUNK_BYTES")
 	number(&o.Slots, "HFREDUCE_SLOTS")
-	duration(&o.InitTimeout, "HFREDUCE_INIT_TIMEOUT")
-	duration(&o.Timeout, "HFREDUCE_TIMEOUT")
-	text(&o.Transport, "HFREDUCE_TRANSPORT")
-	text(&o.PortRange, "HFREDUCE_PORT_RANGE")
-	text(&o.Node, "HFREDUCE_NODE")
-	text(&o.JobID, "HFREDUCE_JOB_ID")
-	if v := getenv("HFREDUCE_INTERFACES"); len(o.Interfaces) == 0 && v != "" {
-		o.Interfaces = strings.Split(v, ",")
-	}
-	if len(o.Secret) == 0 {
-		if err := o.secretFromEnvironment(getenv); err != nil {
-			errs = append(errs, err)
+	if v := getenv("HFREDUCE_TIMEOUT"); o.Timeout == 0 && v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("HFREDUCE_TIMEOUT=%q is not a duration such as 30s or 5m", v))
 		}
+		o.Timeout = d
 	}
+	o.Transport = cmp.Or(o.Transport, getenv("HFREDUCE_TRANSPORT"))
 	if o.Logger == nil {
 		level := slog.LevelWarn
 		if v := getenv("HFREDUCE_LOG"); v != "" {
@@ -126,22 +136,6 @@ func (o *Options) fromEnvironment(getenv func(string) string) error {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
 	return errors.Join(errs...)
-}
-
-func (o *Options) secretFromEnvironment(getenv func(string) string) error {
-	o.Secret = []byte(getenv("HFREDUCE_SECRET"))
-	file := getenv("HFREDUCE_SECRET_FILE")
-	if len(o.Secret) > 0 || file == "" {
-		return nil
-	}
-	secret, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("HFREDUCE_SECRET_FILE: %w", err)
-	}
-	if o.Secret = []byte(strings.TrimSpace(string(secret))); len(o.Secret) == 0 {
-		return fmt.Errorf("HFREDUCE_SECRET_FILE=%s is empty", file)
-	}
-	return nil
 }
 
 // defaults fills what is still open.
@@ -199,34 +193,3 @@ func parsePortRange(s string) (r [2]int, err error) {
 	}
 	return [2]int{int(a), int(b)}, nil
 }
-
-// meeting is where and as whom this rank meets the others.
-func (o *Options) meeting(getenv func(string) string) (rendezvous []string, launcher string, err error) {
-	if o.WorldSize == 0 && o.Rank == 0 {
-		found, err := bootstrap.Detect(getenv)
-		if err != nil {
-			return nil, "", fmt.Errorf("%w: %w", ErrInvalid, err)
-		}
-		o.Rank, o.WorldSize = found.Rank, found.WorldSize
-		rendezvous, launcher = found.Rendezvous, found.Launcher
-		if o.JobID == "" {
-			o.JobID = found.JobID
-		}
-		if o.Node == "" {
-			o.Node = found.Node
-		}
-	}
-	if o.Rendezvous == "" && len(rendezvous) == 0 {
-		o.Rendezvous = getenv("HFREDUCE_RENDEZVOUS")
-	}
-	if o.Rendezvous != "" {
-		rendezvous = []string{strings.TrimPrefix(o.Rendezvous, "tcp://")}
-	}
-	if len(rendezvous) == 0 && o.WorldSize > 1 {
-		return nil, "", invalidf("no rendezvous address: set Options.Rendezvous or HFREDUCE_RENDEZVOUS to host:port of rank 0")
-	}
-	return rendezvous, launcher, nil
-}
-
-// loopback reports whether an address is this machine's own.
-func loopback(a netip.AddrPort) bool { return a.Addr().IsLoopback() }

@@ -58,7 +58,7 @@ func runJob(o launch.Options) error {
 // passSignals returns the signals that a job should get, until done is called.
 func passSignals() (signals <-chan launch.Signal, done func()) {
 	caught, passed, ended := make(chan os.Signal, 4), make(chan launch.Signal), make(chan struct{})
-	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	go func() {
 		for {
 			select {

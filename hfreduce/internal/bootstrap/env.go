@@ -78,6 +78,18 @@ func Detect(getenv func(string) string) (Found, error) {
 	return f, nil
 }
 
+// Settings reads what Detect reads under every launcher: all but Launcher, Rank and WorldSize, for a rank that knows those
+// two. Rendezvous may come empty.
+func Settings(getenv func(string) string) (Found, error) {
+	v := &variables{getenv: getenv}
+	var f Found
+	v.settings(&f)
+	if len(v.faults) > 0 {
+		return Found{}, fmt.Errorf("bootstrap: environment: %w", errors.Join(v.faults...))
+	}
+	return f, nil
+}
+
 // variables reads the environment and collects what is wrong with it.
 type variables struct {
 	getenv func(string) string

@@ -119,7 +119,7 @@ func (l *Link) fetch() int {
 	in := &l.in
 	in.w = copy(in.buf[:], in.buf[in.r:in.w])
 	in.r = 0
-	direct := in.rest[:min(len(in.rest), maxMoved)]
+	direct := in.rest[:min(len(in.rest), maxCall)]
 	in.vec.add(direct)
 	if len(direct) == len(in.rest) { // else what comes behind it is still payload
 		ahead := in.buf[in.w:]

@@ -16,7 +16,7 @@ import (
 //  4. advance: frames that are gone entirely leave the ring; for messages an event is kept until Poll returns it
 const (
 	maxGather = 16        // frames in one call
-	maxSend   = 512 << 10 // bytes in one call: the kernel copies them while the GC can't stop this thread
+	maxCall   = 256 << 10 // bytes in one call: the kernel copies them while the GC can't stop this thread
 	maxMoved  = 1 << 20   // bytes in one Poll each way, so that it stays short
 	spare     = 4         // places in the ring beside posts: for grants and the close
 )
@@ -98,7 +98,7 @@ func (l *Link) queueGrant() {
 
 // gather fills the vector. Only the oldest frame can have left in part; its header stays as it was.
 func (s *sender) gather(grant uint32) {
-	room := maxSend
+	room := maxCall
 	for i := 0; i < s.n && i < maxGather && room > 0; i++ {
 		o, skip := s.at(i), 0
 		if i == 0 {

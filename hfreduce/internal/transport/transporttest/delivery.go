@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
@@ -235,9 +236,12 @@ func testAllocations(t *testing.T, impl Implementation) {
 			e.link.Grant(granted)
 			e.flush()
 		}
-		for a.link.Limit() != granted || b.link.Limit() != granted {
+		for deadline := time.Now().Add(patience); a.link.Limit() != granted || b.link.Limit() != granted; {
 			a.poll()
 			b.poll()
+			if time.Now().After(deadline) {
+				t.Fatalf("a grant has not gone over within %v", patience)
+			}
 		}
 	}
 	round()
@@ -248,9 +252,13 @@ func testAllocations(t *testing.T, impl Implementation) {
 
 // exchange polls until one message has gone over.
 func exchange(from, to *end) {
+	deadline := time.Now().Add(patience)
 	for sent, received := false, false; !sent || !received; {
 		n, m := from.poll(), to.poll()
 		sent, received = sent || n > 0, received || m > 0
+		if time.Now().After(deadline) {
+			from.t.Fatalf("a message has not gone over within %v", patience)
+		}
 	}
 	from.events, to.events = from.events[:0], to.events[:0]
 }

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tcp
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+)
+
+// bytesOf returns what a vector points to.
+func bytesOf(v *vector) []byte {
+	var b []byte
+	for _, iov := range v.iov[:v.used] {
+		b = append(b, unsafe.Slice(iov.Base, iov.Len)...)
+	}
+	return b
+}
+
+// TestGatherCuts: whatever part of each vector the kernel takes, the stream is whole frames with the right payloads, and
+// its grants never go back and end with the latest.
+func TestGatherCuts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const posts = 5
+		l := newLink(-1, 1, "", &transport.LinkConfig{MaxPosts: posts, Window: rapid.Uint32Range(0, 6).Draw(t, "window")}, nil)
+		l.credits.Heard(1000)
+		l.out.err = unix.EAGAIN // Post does not try to send
+		var stream []byte
+		var posted [][]byte
+		grant, events := uint32(0), 0
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			case 0:
+				payload := bytes.Repeat([]byte{byte(len(posted) + 1)}, rapid.SampledFrom([]int{0, 1, 50, 300_000}).Draw(t, "bytes"))
+				err := l.Post(transport.Message{Seq: uint32(len(posted)), Payload: payload})
+				if full := len(posted)-events == posts; full != errors.Is(err, transport.ErrPosts) {
+					t.Fatalf("post with %d outstanding: %v", len(posted)-events, err)
+				} else if !full {
+					posted = append(posted, payload)
+				}
+			case 1:
+				grant += rapid.Uint32Range(0, 3).Draw(t, "grant")
+				l.Grant(grant)
+			case 2:
+				stream = append(stream, take(t, l, false)...)
+			case 3:
+				events += l.out.completions(make([]transport.Event, 2))
+			}
+		}
+		l.credits.Force()
+		for l.queueGrant(); l.out.n > 0; l.queueGrant() {
+			stream = append(stream, take(t, l, true)...)
+		}
+		checkStream(t, stream, posted, grant)
+		if events += l.out.completions(make([]transport.Event, posts)); events != len(posted) || l.out.posts != 0 {
+			t.Fatalf("%d posts, %d completions, %d outstanding", len(posted), events, l.out.posts)
+		}
+	})
+}
+
+// take plays the kernel: it takes a part of what is gathered, or all.
+func take(t *rapid.T, l *Link, all bool) []byte {
+	l.queueGrant()
+	l.out.gather(l.credits.Granted())
+	b := bytesOf(&l.out.vec)
+	l.out.vec.reset()
+	if len(b) > maxCall+maxGather*headerBytes {
+		t.Fatalf("%d bytes in one call", len(b))
+	}
+	if !all {
+		b = b[:min(len(b), rapid.SampledFrom([]int{0, 1, 10, 23, 24, 25, 60, 100_000, 1 << 30}).Draw(t, "taken"))]
+	}
+	l.advance(len(b))
+	return slices.Clone(b)
+}
+
+func checkStream(t *rapid.T, stream []byte, posted [][]byte, grant uint32) {
+	last, i := uint32(0), 0
+	for len(stream) > 0 {
+		if len(stream) < headerBytes {
+			t.Fatalf("%d bytes are left over", len(stream))
+		}
+		h, err := decode(stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = stream[headerBytes:]
+		if h.grant < last {
+			t.Fatalf("the grant goes back from %d to %d", last, h.grant)
+		}
+		last = h.grant
+		if h.kind != kindMessage {
+			continue
+		}
+		if h.seq != uint32(i) || i == len(posted) || int(h.bytes) != len(posted[i]) || !bytes.Equal(stream[:h.bytes], posted[i]) {
+			t.Fatalf("message %d is %+v or has a wrong payload", i, h)
+		}
+		stream = stream[h.bytes:]
+		i++
+	}
+	if i != len(posted) || last != grant {
+		t.Fatalf("%d of %d messages came out, grant %d of %d", i, len(posted), last, grant)
+	}
+}
+
+// TestSendFails: what the peer sent before its end is delivered, although the kernel refuses to send; then comes the
+// error.
+func TestSendFails(t *testing.T) {
+	w := newWire(t)
+	defer w.close()
+	w.link.out.err = unix.EPIPE
+	ev := make([]transport.Event, 4)
+	if _, err := unix.Write(w.peer, frame(header{kind: kindMessage, bytes: 3, grant: 9}, []byte("abc"))); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.link.Poll(ev); n != 1 || err != nil {
+		t.Fatalf("got %d events, %v", n, err)
+	}
+	if err := w.link.Post(transport.Message{Payload: []byte("x")}); err != nil {
+		t.Errorf("post before the error is known: %v", err)
+	}
+	if n, err := w.link.Poll(ev); n != 0 || !errors.Is(err, unix.EPIPE) || !errors.Is(err, transport.ErrPeerLost) {
+		t.Errorf("got %d events, %v", n, err)
+	}
+}
+
+// TestPollIsBounded: a Poll moves little more than maxMoved bytes each way, whatever the kernel would take.
+func TestPollIsBounded(t *testing.T) {
+	w := newWorld(t, 2, "127.0.0.1", func(c *Config) { c.SendBuffer, c.ReceiveBuffer = 4<<20, 4<<20 })
+	area := make([]byte, 6<<20)
+	links := make([]*Link, 2)
+	errs := make(chan error)
+	for r := range links {
+		bell := newBell(t)
+		go func() {
+			l, err := w.transports[r].Connect(t.Context(), 1-r, "k", transport.LinkConfig{Bell: bell, Landings: [][]byte{area}})
+			if err == nil {
+				links[r] = l.(*Link)
+			}
+			errs <- err
+		}()
+	}
+	if err := errors.Join(<-errs, <-errs); err != nil {
+		t.Fatal(err)
+	}
+	a, b := links[0], links[1]
+	defer a.Close()
+	defer b.Close()
+	b.Grant(1)
+	b.Flush()
+	ev := make([]transport.Event, 1)
+	until(t, "granted", func() bool { a.Poll(ev); return a.Limit() == 1 })
+	if err := a.Post(transport.Message{Payload: make([]byte, len(area))}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "received", func() bool {
+		gone, left := a.out.gone, len(b.in.rest)
+		a.Poll(ev)
+		if moved := a.out.gone - gone; moved >= maxMoved+maxCall {
+			t.Fatalf("a poll sent %d bytes", moved)
+		}
+		n, _ := b.Poll(ev)
+		if moved := left - len(b.in.rest); left > 0 && moved >= maxMoved+maxCall {
+			t.Fatalf("a poll received %d bytes", moved)
+		}
+		return n > 0
+	})
+}
