@@ -18,13 +18,21 @@ var counts = []int{0, 1, 7, 1000, 12345}
 // smallChunks make short buffers go through the whole ring several times.
 var smallChunks = Options{ChunkBytes: 4096, Slots: 3}
 
+// testedTypes are all types; under the race detector, which sees nothing new in each, one of each width and rounding.
+func testedTypes() []DataType {
+	if raceEnabled {
+		return []DataType{TypeInt64, TypeFloat32, TypeBFloat16, TypeFloat8E4M3}
+	}
+	return DataTypes()
+}
+
 // forEachCase runs f for every layout, and within each for data types, operators and counts.
 func forEachCase(t *testing.T, ops []Op, f func(t *testing.T, comms []*Comm, nodeOf []int, d DataType, op Op, count int)) {
 	for name, nodeOf := range layouts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			comms := newWorld(t, nodeOf, smallChunks)
-			for _, d := range DataTypes() {
+			for _, d := range testedTypes() {
 				for _, op := range ops {
 					for _, count := range counts {
 						f(t, comms, nodeOf, d, op, count)
