@@ -96,17 +96,22 @@ func play(role string) int {
 		status, _ := os.ReadFile("/proc/self/status")
 		_, list, _ := strings.Cut(string(status), "Cpus_allowed_list:")
 		fmt.Println(rank, strings.Fields(list)[0])
-	case "launcher": // runs two ranks that tell their number and wait for ever
-		code, err := Run(Options{
-			Ranks: 2, Nodes: 1, Command: []string{os.Args[0]}, Env: append(os.Environ(), roleVariable+"=number", quickExit),
-			Stdout: os.Stdout, Stderr: os.Stderr, Grace: time.Second,
-		})
-		fmt.Println(code, err)
+	case "launcher":
+		launchTwo()
 	case "number":
 		fmt.Println(os.Getpid())
 		forever()
 	}
 	return 0
+}
+
+// launchTwo runs two ranks that tell their number and wait for ever.
+func launchTwo() {
+	code, err := Run(Options{
+		Ranks: 2, Nodes: 1, Command: []string{os.Args[0]}, Env: append(os.Environ(), roleVariable+"=number"),
+		Stdout: os.Stdout, Stderr: os.Stderr, Grace: time.Second,
+	})
+	fmt.Println(code, err)
 }
 
 // roleOf returns options that make n ranks play a role, and where their output goes.

@@ -83,7 +83,8 @@ func streamBoth(e *end, slots, items, bytes int) {
 	}
 	posted, sent, received := 0, 0, 0
 	for sent < items || received < items {
-		moved := e.poll() > 0
+		e.poll()
+		moved := len(e.events) > 0 // sleep may have left some
 		for _, ev := range e.events {
 			if ev.Kind == transport.Sent {
 				sent++
