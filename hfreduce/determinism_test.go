@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 )
@@ -52,6 +53,43 @@ func TestBitsDoNotDependOnThreads(t *testing.T) {
 				return err
 			}
 			return same(fmt.Sprintf("%d threads", threads), dst, want)
+		})
+	}
+}
+
+// TestLinksAddedLater runs, with one slot, collectives of which each needs links that the one before did not: what was
+// granted to the older links must not be forgotten.
+func TestLinksAddedLater(t *testing.T) {
+	for name, nodeOf := range map[string][]int{"5x1": blocks(5, 5), "9x1": blocks(9, 9), "strided": layouts["strided"]} {
+		t.Run(name, func(t *testing.T) {
+			comms := newWorld(t, nodeOf, Options{ChunkBytes: 4096, Slots: 1, Timeout: 10 * time.Second})
+			each(t, comms, func(c *Comm) error {
+				ctx, np := context.Background(), c.WorldSize()
+				x, all := make([]int32, 6000), make([]int32, np)
+				for round := range np {
+					for i := range x {
+						x[i] = int32(i)
+					}
+					if err := c.AllReduce(ctx, Host(x), Host(x), Max); err != nil {
+						return err
+					}
+					if err := c.Reduce(ctx, Host(x), Host(x), Max, round); err != nil {
+						return err
+					}
+					if err := c.Broadcast(ctx, Host(x), Host(x), (round+1)%np); err != nil {
+						return err
+					}
+					if err := c.AllGather(ctx, Host(all), Host([]int32{int32(c.Rank())})); err != nil {
+						return err
+					}
+					for i := range x {
+						if x[i] != int32(i) || all[i%np] != int32(i%np) {
+							return fmt.Errorf("round %d: element %d is %d, gathered %v", round, i, x[i], all)
+						}
+					}
+				}
+				return nil
+			})
 		})
 	}
 }

@@ -159,8 +159,7 @@ func (e *Engine) LinkConfig() transport.LinkConfig {
 func (e *Engine) AddLink(rank int, l transport.Link) {
 	e.links[rank] = l
 	e.open = append(e.open, openLink{l, rank})
-	e.limit = e.mem.through() + uint32(e.mem.slots) + 1
-	l.Grant(e.limit)
+	l.Grant(e.mem.through() + uint32(e.mem.slots) + 1) // the next advance grants the same to the older links
 }
 
 // CloseLinks closes all links. Nothing must be running.
