@@ -121,7 +121,7 @@ func (l *Link) fetch() int {
 	in.r = 0
 	direct := in.rest[:min(len(in.rest), maxCall)]
 	in.vec.add(direct)
-	if len(direct) == len(in.rest) { // else what comes behind it is still payload
+	if len(direct) == len(in.rest) { // else what comes behind it is still payload, and would be copied
 		ahead := in.buf[in.w:]
 		if in.within && in.current.bytes >= largeBytes {
 			ahead = ahead[:headerBytes]

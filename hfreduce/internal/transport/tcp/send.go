@@ -18,7 +18,7 @@ const (
 	maxGather = 16        // frames in one call
 	maxCall   = 256 << 10 // bytes in one call: the kernel copies them while the GC can't stop this thread
 	maxMoved  = 1 << 20   // bytes in one Poll each way, so that it stays short
-	spare     = 4         // places in the ring beside posts: for grants and the close
+	spare     = 2         // places in the ring beside posts: for a grant and the close
 )
 
 // outgoing is a frame that has not left.
@@ -88,10 +88,11 @@ func (l *Link) send() {
 	}
 }
 
-// queueGrant adds a frame for a grant that is due, unless a frame that has not begun to leave will carry it.
+// queueGrant adds a frame for a grant that is due if there is no other: the next header carries it, too. When the only
+// frame's header has left, the grant waits for its end.
 func (l *Link) queueGrant() {
 	s := &l.out
-	if l.credits.Due() && (s.n == 0 || s.n == 1 && s.gone > 0) {
+	if l.credits.Due() && s.n == 0 {
 		s.push(header{kind: kindGrant}, nil)
 	}
 }
