@@ -84,10 +84,7 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 		Interfaces: o.Interfaces, PortRange: ports, Timeout: o.InitTimeout, Logger: o.Logger,
 	})
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
-		return nil, err
+		return nil, meetingError(err)
 	}
 	f := &processFabric{session: s, self: o.Rank, peers: s.Peers()}
 	f.transport_ = tcp.New(tcp.Config{
@@ -95,6 +92,18 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 		Peers: func(rank int) []netip.AddrPort { return f.peers[rank].Addrs }, Logger: o.Logger,
 	})
 	return f, nil
+}
+
+// meetingError makes the bootstrap's errors testable as those of this package.
+func meetingError(err error) error {
+	for inner, outer := range map[error]error{
+		bootstrap.ErrTimeout: ErrTimeout, bootstrap.ErrMismatch: ErrMismatch, bootstrap.ErrPeerLost: ErrPeerLost, bootstrap.ErrClosed: ErrClosed,
+	} {
+		if errors.Is(err, inner) && !errors.Is(err, outer) {
+			return fmt.Errorf("%w: %w", outer, err)
+		}
+	}
+	return err
 }
 
 func (f *processFabric) rank() int { return f.self }
@@ -106,10 +115,10 @@ func (f *processFabric) info(rank int) (RankInfo, string) {
 
 func (f *processFabric) exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
 	all, err := f.session.Exchange(ctx, key, members, mine)
-	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	if err != nil {
+		return nil, meetingError(err)
 	}
-	return all, err
+	return all, nil
 }
 
 func (f *processFabric) segment(ctx context.Context, name string, index, size int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {

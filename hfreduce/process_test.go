@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -108,17 +109,21 @@ func roleStuck(ctx context.Context, c *Comm) error {
 	return c.Barrier(ctx)
 }
 
-// freePort returns an address on host that was free a moment ago.
+// freePort returns an address on host that was free a moment ago, below the ports that the system gives to whoever asks
+// for any, such as the ranks themselves.
 func freePort(t testing.TB, host string) string {
-	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if host == "::1" && err != nil {
-		testreq.Missing(t, "ipv6", err.Error())
+	for range 100 {
+		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(20000+rand.IntN(12000))))
+		switch {
+		case err == nil:
+			defer ln.Close()
+			return ln.Addr().String()
+		case host == "::1" && !errors.Is(err, syscall.EADDRINUSE):
+			testreq.Missing(t, "ipv6", err.Error())
+		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatalf("100 ports in a row are in use on %s", host)
+	return ""
 }
 
 // child is one rank that is a process.
@@ -254,12 +259,16 @@ func initWorld(t testing.TB, nodeOf []int, host string, o Options) []*Comm {
 		o.Timeout = 30 * time.Second
 	}
 	comms, errs := make([]*Comm, len(nodeOf)), make([]error, len(nodeOf))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	var wg sync.WaitGroup
 	for r, node := range nodeOf {
 		wg.Go(func() {
 			own := o
 			own.Rank, own.Node = r, fmt.Sprintf("node%d", node)
-			comms[r], errs[r] = Init(context.Background(), own)
+			if comms[r], errs[r] = Init(ctx, own); errs[r] != nil {
+				cancel() // the others would wait for this rank
+			}
 		})
 	}
 	wg.Wait()
