@@ -4,6 +4,7 @@ package hfreduce
 
 import (
 	"context"
+	"math"
 	"testing"
 )
 
@@ -44,14 +45,16 @@ func TestBlockingCallsAllocateNothing(t *testing.T) {
 	}
 }
 
-// allocationRuns is how many calls are averaged.
-const allocationRuns = 50
+const (
+	allocationRuns = 50 // calls that are averaged
+	allocationTry  = 3  // averages, of which the least counts: a rank that is kept off its core long enough gives notice
+)
 
 func measureAllocations(t *testing.T, comms []*Comm, call func(c *Comm, x []float32) error) {
 	each(t, comms, func(c *Comm) error {
 		x := make([]float32, 10_000)
 		if c.Rank() > 0 {
-			for range 1 + allocationRuns + 1 {
+			for range 1 + allocationTry*(1+allocationRuns) {
 				if err := call(c, x); err != nil {
 					return err
 				}
@@ -62,13 +65,16 @@ func measureAllocations(t *testing.T, comms []*Comm, call func(c *Comm, x []floa
 			return err
 		}
 		var failed error
-		allocs := testing.AllocsPerRun(allocationRuns, func() {
-			if err := call(c, x); err != nil {
-				failed = err
-			}
-		})
-		if allocs > 0 && !raceEnabled {
-			t.Errorf("%v allocations a call", allocs)
+		least := math.Inf(1)
+		for range allocationTry {
+			least = min(least, testing.AllocsPerRun(allocationRuns, func() {
+				if err := call(c, x); err != nil {
+					failed = err
+				}
+			}))
+		}
+		if least > 0 && !raceEnabled {
+			t.Errorf("%v allocations a call", least)
 		}
 		return failed
 	})

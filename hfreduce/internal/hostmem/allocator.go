@@ -70,5 +70,5 @@ func (a *allocator) inside(off, bytes int64) bool {
 			hi = mid
 		}
 	}
-	return lo > 0 && bytes >= 0 && off+bytes <= a.live[lo-1].off+a.live[lo-1].len
+	return lo > 0 && bytes >= 0 && bytes <= a.live[lo-1].off+a.live[lo-1].len-off
 }

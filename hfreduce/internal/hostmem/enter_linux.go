@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,14 +28,16 @@ func enter(ctx context.Context, c *Config) (*Segment, error) {
 	if h.eventFD {
 		rights = unix.UnixRights(c.EventFD)
 	}
+	var present bitmap
 	if _, _, err := conn.WriteMsgUnix(h.encode(), rights, nil); err != nil {
-		return nil, answerError(ctx, c, err)
+		return nil, answerError(ctx, c, &present, err)
 	}
-	g, fds, err := readAnswer(conn)
+	in := newReader(conn, MaxMembers+1)
+	g, err := awaitGrant(in, &present)
 	if err != nil {
-		return nil, errors.Join(answerError(ctx, c, err), closeAll(fds))
+		return nil, errors.Join(answerError(ctx, c, &present, err), closeAll(in.fds))
 	}
-	return admitted(c, &g, fds)
+	return admitted(c, &g, in.fds)
 }
 
 // dial connects to member 0, again and again until it listens.
@@ -42,65 +46,64 @@ func dial(ctx context.Context, c *Config) (*net.UnixConn, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		conn, err := d.DialContext(ctx, "unix", address(c.Name).Name)
 		if err == nil {
-			if err := checkPeer(conn.(*net.UnixConn)); err != nil {
+			if err := checkPeer(conn.(*net.UnixConn), os.Geteuid()); err != nil {
 				return nil, errors.Join(fmt.Errorf("hostmem: the segment is offered by a stranger: %w", err), conn.Close())
 			}
 			return conn.(*net.UnixConn), nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("hostmem: %w while member 0 of the node does not offer the segment (%w)", context.Cause(ctx), err)
-		case <-time.After(pause):
+			return nil, fmt.Errorf("hostmem: %w while member 0 of the node is missing, which offers the segment (%w)", context.Cause(ctx), err)
+		case <-time.After(pause): // nothing tells when an address begins to exist
 		}
 	}
 }
 
-// answerError says why there is no grant.
-func answerError(ctx context.Context, c *Config, err error) error {
+// awaitGrant reads member 0's answers until the last one. present is who has come as far as member 0 told.
+func awaitGrant(in *reader, present *bitmap) (grant, error) {
+	for {
+		kind, body, err := in.next(maxRefusal)
+		if err != nil {
+			return grant{}, err
+		}
+		g, now, done, err := parseAnswer(kind, body)
+		if done {
+			return g, err
+		}
+		*present = now
+	}
+}
+
+// answerError says why there is no grant. A refusal says more than this member's own deadline.
+func answerError(ctx context.Context, c *Config, present *bitmap, err error) error {
+	var refused errRefused
+	switch {
+	case ctx.Err() != nil && *present == bitmap{}:
+		return fmt.Errorf("hostmem: %w while member %d of the node waits for member 0", context.Cause(ctx), c.Index)
+	case ctx.Err() != nil && !errors.As(err, &refused):
+		return fmt.Errorf("hostmem: %w", missing(context.Cause(ctx), present, c.Size))
+	case errors.Is(err, io.EOF):
+		err = errors.New("member 0 closed the connection")
+	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("hostmem: %w while member %d waits for the segment from member 0 of the node", context.Cause(ctx), c.Index)
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return fmt.Errorf("hostmem: member %d of the node got no segment: %w", c.Index, err)
-}
-
-// readAnswer reads member 0's answer to the end. The descriptors are the caller's.
-func readAnswer(conn *net.UnixConn) (grant, []int, error) {
-	buf, got := make([]byte, maxAnswer+1), 0
-	oob := make([]byte, unix.CmsgSpace(4*(MaxMembers+1)))
-	var fds []int
-	for got < len(buf) {
-		n, oobn, _, _, err := conn.ReadMsgUnix(buf[got:], oob)
-		more, parseErr := descriptors(oob[:oobn])
-		fds = append(fds, more...)
-		if err == nil {
-			err = parseErr
-		}
-		if n <= 0 && err == nil || got+n >= grantBytes && fds != nil {
-			got += max(n, 0)
-			break
-		}
-		if err != nil {
-			if got > 0 { // a refusal, then the end of the connection
-				break
-			}
-			return grant{}, fds, err
-		}
-		got += n
-	}
-	g, err := decodeAnswer(buf[:got])
-	return g, fds, err
 }
 
 // admitted makes the segment from the grant. fds are the memfd and the members' eventfds, in their order.
 func admitted(c *Config, g *grant, fds []int) (*Segment, error) {
 	count := 1
 	for i := range c.Size {
-		if g.has(i) {
+		if g.eventFDs.has(i) {
 			count++
 		}
 	}
 	if len(fds) != count || g.base != c.Bytes {
-		return nil, errors.Join(fmt.Errorf("hostmem: member 0 gave %d descriptors and a segment of %d bytes, expected were %d and %d; check the limit on open files (ulimit -n)", len(fds), g.base, count, c.Bytes), closeAll(fds))
+		return nil, errors.Join(fmt.Errorf("hostmem: member 0 gave %d descriptors and a segment of %d bytes, expected were %d and %d", len(fds), g.base, count, c.Bytes), closeAll(fds))
+	}
+	if err := checkMemFD(fds[0], g.base, g.arena, c.Size); err != nil {
+		return nil, errors.Join(err, closeAll(fds))
 	}
 	s, err := newSegment(c, fds[0], g.arena)
 	if err != nil {
@@ -109,18 +112,10 @@ func admitted(c *Config, g *grant, fds []int) (*Segment, error) {
 	s.eventFDs = make([]int, c.Size)
 	next := 1
 	for i := range s.eventFDs {
-		if s.eventFDs[i] = -1; g.has(i) {
+		if s.eventFDs[i] = -1; g.eventFDs.has(i) {
 			s.eventFDs[i] = fds[next]
 			next++
 		}
 	}
 	return s, nil
-}
-
-func closeAll(fds []int) error {
-	var errs []error
-	for _, fd := range fds {
-		errs = append(errs, unix.Close(fd))
-	}
-	return errors.Join(errs...)
 }

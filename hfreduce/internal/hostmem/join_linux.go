@@ -24,6 +24,9 @@ type Config struct {
 	EventFD int
 }
 
+// maxBytes is the size that no process can map.
+const maxBytes = 1 << 56
+
 func (c *Config) check() error {
 	switch {
 	case c.Name == "" || len(c.Name) > maxName:
@@ -32,8 +35,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("hostmem: %d members; a node can have 1 to %d", c.Size, MaxMembers)
 	case c.Index < 0 || c.Index >= c.Size:
 		return fmt.Errorf("hostmem: member %d is not within 0..%d", c.Index, c.Size-1)
-	case c.Bytes <= 0 || c.ArenaBytes < 0:
-		return fmt.Errorf("hostmem: segment of %d bytes with arenas of %d bytes", c.Bytes, c.ArenaBytes)
+	case c.Bytes <= 0 || c.Bytes > maxBytes || c.ArenaBytes < 0 || c.ArenaBytes > maxBytes:
+		return fmt.Errorf("hostmem: segment of %d bytes with arenas of %d bytes; the base needs 1 to %d, an arena 0 to that", c.Bytes, c.ArenaBytes, int64(maxBytes))
 	}
 	return nil
 }
@@ -88,7 +91,7 @@ func newSegment(c *Config, fd int, arena int64) (*Segment, error) {
 		return nil, err
 	}
 	return &Segment{
-		index: c.Index, size: c.Size, base: base, fd: fd,
+		index: c.Index, size: c.Size, base: base, fd: fd, wanted: roundUp(c.ArenaBytes, largeGrain),
 		arenas: &fileArenas{fd: fd, index: c.Index, base: c.Bytes, arena: arena, maps: make([][]byte, c.Size)},
 	}, nil
 }
@@ -99,7 +102,7 @@ func duplicate(fd int) (int, error) {
 	}
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return -1, fmt.Errorf("hostmem: duplicate the eventfd %d: %w", fd, err)
+		return -1, fmt.Errorf("hostmem: duplicate the eventfd %d: %w%s", fd, err, remedy(err))
 	}
 	return dup, nil
 }

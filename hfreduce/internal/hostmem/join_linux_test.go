@@ -4,361 +4,201 @@ package hostmem
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 	"unsafe"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
-// memberVariable makes the test binary join a segment as a process: "name index size".
-const memberVariable = "HFREDUCE_TEST_MEMBER"
+func word(b []byte, i int) *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&b[8*i])) }
 
-func TestMain(m *testing.M) {
-	if v := os.Getenv(memberVariable); v != "" {
-		if err := playMember(v); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(3)
+func TestJoinShares(t *testing.T) {
+	for _, size := range []int{1, 2, 4, 7} {
+		checkDescriptors(t)
+		segments := joinAll(t, config(size))
+		for i, s := range segments {
+			if len(s.Base()) != 3*smallGrain {
+				t.Fatalf("base of %d bytes", len(s.Base()))
+			}
+			word(s.Base(), i).Store(uint64(100 + i))
 		}
-		os.Exit(0)
-	}
-	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if n := LiveMappings(); n != 0 && code == 0 {
-		fmt.Fprintf(os.Stderr, "%d mappings are left\n", n)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-const testArena = 1 << 30
-
-// playMember joins, adds to a shared counter, reads what member 0 allocated, and then waits to be killed.
-func playMember(v string) error {
-	fields := strings.Fields(v)
-	index, errIndex := strconv.Atoi(fields[1])
-	size, errSize := strconv.Atoi(fields[2])
-	if err := errors.Join(errIndex, errSize); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	s, err := Join(ctx, Config{Name: fields[0], Index: index, Size: size, Bytes: 8192, ArenaBytes: testArena, EventFD: -1})
-	if err != nil {
-		return err
-	}
-	atomic.AddUint32(word(s, 0), 1)
-	for atomic.LoadUint32(word(s, 64)) == 0 { // member 0 has allocated
-		time.Sleep(time.Millisecond)
-	}
-	arena, err := s.Arena(0)
-	if err != nil {
-		return err
-	}
-	atomic.AddUint32(word(s, 128), uint32(arena[atomic.LoadUint32(word(s, 64))]))
-	<-ctx.Done()
-	return errors.New("was not killed")
-}
-
-func word(s *Segment, at int) *uint32 { return (*uint32)(unsafe.Pointer(&s.Base()[at])) }
-
-func deadline(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// until polls: other processes tell nothing but through memory.
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); {
-		if time.Now().After(end) {
-			t.Fatalf("timed out: %s", what)
+		for i, s := range segments {
+			for j := range segments {
+				if v := word(s.Base(), j).Load(); v != uint64(100+j) {
+					t.Errorf("%d members: member %d sees %d from member %d", size, i, v, j)
+				}
+			}
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
-// TestProcessesShareAndLeaveNothing joins with three other processes, shares a base and an arena, and kills them.
-func TestProcessesShareAndLeaveNothing(t *testing.T) {
-	name, others := rand.Text(), 3
-	var children []*exec.Cmd
-	for i := 1; i <= others; i++ {
-		c := exec.Command(os.Args[0])
-		c.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %d", memberVariable, name, i, others+1))
-		c.Stderr = os.Stderr
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
+// Several communicators of a process form at the same time.
+func TestJoinManyAtOnce(t *testing.T) {
+	checkDescriptors(t)
+	var waiting []<-chan joined
+	for range 8 {
+		c := config(3)
+		for i := range 3 {
+			waiting = append(waiting, join(testContext(t), c, i))
 		}
-		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-		children = append(children, c)
 	}
-	s, err := Join(deadline(t, 30*time.Second), Config{Name: name, Size: others + 1, Bytes: 8192, ArenaBytes: testArena, EventFD: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	until(t, "members count themselves", func() bool { return atomic.LoadUint32(word(s, 0)) == uint32(others) })
-	if _, err := s.Alloc(5000); err != nil {
-		t.Fatal(err)
-	}
-	b, err := s.Alloc(5000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Bytes()[0] = 7
-	atomic.StoreUint32(word(s, 64), uint32(b.Offset()))
-	until(t, "members read the arena", func() bool { return atomic.LoadUint32(word(s, 128)) == uint32(7*others) })
-	for _, c := range children {
-		if err := c.Process.Kill(); err != nil {
-			t.Fatal(err)
+	for i, s := range collect(t, waiting) {
+		word(s.Base(), 0).Add(1)
+		if i%3 == 2 && word(s.Base(), 0).Load() != 3 {
+			t.Errorf("segment %d was written by %d members", i/3, word(s.Base(), 0).Load())
 		}
-		_ = c.Wait()
 	}
-	if sockets, err := os.ReadFile("/proc/net/unix"); err != nil || strings.Contains(string(sockets), name) {
-		t.Errorf("the socket is left (%v)", err)
-	}
-	b.Bytes()[1] = 8 // the memory lives on with its last member
 }
 
-// joinAll joins members as goroutines of this process.
-func joinAll(t *testing.T, size int, change func(c *Config)) ([]*Segment, []error) {
-	segments, errs := make([]*Segment, size), make([]error, size)
-	name := rand.Text()
-	ctx := deadline(t, 20*time.Second)
-	var wg sync.WaitGroup
+func TestJoinRoundsUp(t *testing.T) {
+	c := config(2)
+	c.Bytes, c.ArenaBytes = 1, 1
+	for _, s := range joinAll(t, c) {
+		if len(s.Base()) < 1 || len(arena(t, s, 1)) != largeGrain {
+			t.Errorf("base of %d, arena of %d bytes", len(s.Base()), len(arena(t, s, 1)))
+		}
+	}
+}
+
+func TestJoinPassesEventFDs(t *testing.T) {
+	checkDescriptors(t)
+	const size, without = 4, 2
+	c, ctx := config(size), testContext(t)
+	own := make([]int, size)
+	var waiting []<-chan joined
 	for i := range size {
-		c := Config{Name: name, Index: i, Size: size, Bytes: 4096, ArenaBytes: testArena, EventFD: -1}
-		if change != nil {
-			change(&c)
+		own[i] = -1
+		if i != without {
+			own[i] = newEventFD(t)
 		}
-		wg.Go(func() {
-			if segments[i], errs[i] = Join(ctx, c); errs[i] == nil {
-				t.Cleanup(func() { segments[i].Close() })
-			}
-		})
+		c.EventFD = own[i]
+		waiting = append(waiting, join(ctx, c, i))
 	}
-	wg.Wait()
-	return segments, errs
-}
-
-func TestEventFDsReachEverybody(t *testing.T) {
-	const size = 5
-	fds := make([]int, size)
-	for i := range fds {
-		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		fds[i] = fd
-	}
-	fds[2] = -1
-	segments, errs := joinAll(t, size, func(c *Config) { c.EventFD = fds[c.Index] })
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-	for i, s := range segments {
+	for i, s := range collect(t, waiting) {
 		for j := range size {
-			if (s.EventFD(j) < 0) != (j == 2) {
-				t.Fatalf("member %d has %d as eventfd of member %d", i, s.EventFD(j), j)
-			}
-			if j == 2 {
+			if j == without {
+				if fd := s.EventFD(j); fd != -1 {
+					t.Errorf("member %d: eventfd %d of a member that gave none", i, fd)
+				}
 				continue
 			}
-			one := [8]byte{1}
-			if _, err := unix.Write(s.EventFD(j), one[:]); err != nil {
-				t.Fatal(err)
+			var b [8]byte
+			if _, err := unix.Write(s.EventFD(j), []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+				t.Errorf("member %d rings member %d: %v", i, j, err)
+			}
+			if n, err := unix.Read(own[j], b[:]); n != 8 || err != nil || s.EventFD(j) == own[j] {
+				t.Errorf("member %d rang member %d by descriptor %d, not heard at %d: %v", i, j, s.EventFD(j), own[j], err)
 			}
 		}
 	}
-	for j, fd := range fds {
-		var count [8]byte
-		if fd < 0 {
-			continue
-		}
-		if _, err := unix.Read(fd, count[:]); err != nil || count[0] != size {
-			t.Errorf("eventfd %d was written %d times, want %d (%v)", j, count[0], size, err)
-		}
-	}
 }
 
-// TestStrangersDoNotDisturb has a crowd at the door: silent, garbage, half a hello, the wrong name, the wrong size, a
-// member that is there already.
-func TestStrangersDoNotDisturb(t *testing.T) {
-	name := rand.Text()
-	ctx := deadline(t, 20*time.Second)
-	done := make(chan error, 1)
-	var first *Segment
-	go func() {
-		s, err := Join(ctx, Config{Name: name, Size: 3, Bytes: 4096, EventFD: -1})
-		first = s
-		done <- err
-	}()
-	good := hello{index: 1, size: 3, base: 4096, name: name}
-	wrong := func(change func(h *hello)) []byte { h := good; change(&h); return h.encode() }
-	for what, bytes := range map[string][]byte{
-		"silent":  nil,
-		"garbage": []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n and then some more of it"),
-		"half":    good.encode()[:10],
-		"name":    wrong(func(h *hello) { h.name = "someone else" }),
-		"size":    wrong(func(h *hello) { h.size = 4 }),
-		"index":   wrong(func(h *hello) { h.index = 3 }),
-		"zero":    wrong(func(h *hello) { h.index = 0 }),
-		"base":    wrong(func(h *hello) { h.base = 1 << 40 }),
-		"version": append([]byte("HFRM\x09"), good.encode()[5:]...),
-		"no fd":   wrong(func(h *hello) { h.eventFD = true }),
-	} {
-		var conn net.Conn
-		until(t, "the door is open", func() (ok bool) {
-			c, err := net.Dial("unix", address(name).Name)
-			conn = c
-			return err == nil
-		})
-		defer conn.Close()
-		if _, err := conn.Write(bytes); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	for _, index := range []int{1, 2} {
-		go func() {
-			s, err := Join(ctx, Config{Name: name, Index: index, Size: 3, Bytes: 4096, EventFD: -1})
-			if err == nil {
-				err = s.Close()
+func TestJoinDescriptorsAndMappings(t *testing.T) {
+	c := config(2)
+	c.EventFD = newEventFD(t)
+	for i, s := range joinAll(t, c) {
+		mustAlloc(t, s, 1)
+		for _, fd := range []int{s.fd, s.EventFD(0), s.EventFD(1)} {
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("member %d: descriptor %d is inherited by programs that it starts (%v)", i, fd, err)
 			}
-			done <- err
-		}()
-	}
-	for range 3 {
-		if err := <-done; err != nil {
-			t.Fatal(err)
+		}
+		for _, size := range []int64{0, 1 << 50} {
+			if err := unix.Ftruncate(s.fd, size); !errors.Is(err, unix.EPERM) {
+				t.Errorf("member %d: the size can be changed: %v", i, err)
+			}
 		}
 	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestSecondMemberOfOneIndexIsRefused(t *testing.T) {
-	name := rand.Text()
-	ctx, cancel := context.WithCancel(context.Background())
-	errs := make(chan error, 3)
-	for _, index := range []int{0, 1, 1} {
-		go func() {
-			_, err := Join(ctx, Config{Name: name, Index: index, Size: 3, Bytes: 4096, EventFD: -1})
-			errs <- err
-		}()
-	}
-	if err := <-errs; err == nil || !strings.Contains(err.Error(), "there are two members 1") {
-		t.Errorf("first error: %v, want the second member 1 to be refused", err)
-	}
-	cancel()
-	for range 2 {
-		if err := <-errs; !errors.Is(err, context.Canceled) {
-			t.Errorf("after cancel: %v", err)
-		}
-	}
-}
-
-func TestJoinNamesWhoIsMissing(t *testing.T) {
-	ctx := deadline(t, 50*time.Millisecond)
-	_, err := Join(ctx, Config{Name: rand.Text(), Size: 4, Bytes: 4096, EventFD: -1})
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "members 1, 2, 3 of 4") {
-		t.Errorf("member 0: %v", err)
-	}
-	_, err = Join(ctx, Config{Name: rand.Text(), Index: 1, Size: 4, Bytes: 4096, EventFD: -1})
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "member 0") {
-		t.Errorf("member 1: %v", err)
-	}
-}
-
-func TestUnequalSizesAreRefused(t *testing.T) {
-	name := rand.Text()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		_, err := Join(ctx, Config{Name: name, Size: 2, Bytes: 4096, EventFD: -1})
-		done <- err
-	}()
-	_, err := Join(ctx, Config{Name: name, Index: 1, Size: 2, Bytes: 8192, EventFD: -1})
-	if err == nil || !strings.Contains(err.Error(), "options differ") {
-		t.Errorf("member 1: %v", err)
-	}
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("member 0: %v", err)
-	}
-}
-
-func TestConfigFaults(t *testing.T) {
-	good := Config{Name: "x", Size: 1, Bytes: 1, EventFD: -1}
-	for want, change := range map[string]func(c *Config){
-		"name of 0 bytes":           func(c *Config) { c.Name = "" },
-		"name of 200 bytes":         func(c *Config) { c.Name = strings.Repeat("n", 200) },
-		"0 members":                 func(c *Config) { c.Size = 0 },
-		"251 members":               func(c *Config) { c.Size = 251 },
-		"member 1 is not within":    func(c *Config) { c.Index = 1 },
-		"segment of 0 bytes":        func(c *Config) { c.Bytes = 0 },
-		"arenas of -1 bytes":        func(c *Config) { c.ArenaBytes = -1 },
-		"duplicate the eventfd 999": func(c *Config) { c.EventFD = 999 },
-	} {
-		c := good
-		change(&c)
-		if _, err := Join(context.Background(), c); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want %q", err, want)
-		}
-	}
-}
-
-// TestFreeReturnsMemory looks at the blocks that the memfd holds.
-func TestFreeReturnsMemory(t *testing.T) {
-	segments, errs := joinAll(t, 1, nil)
-	if errs[0] != nil {
-		t.Fatal(errs[0])
-	}
-	s := segments[0]
-	held := func() int64 {
-		var st unix.Stat_t
-		if err := unix.Fstat(s.fd, &st); err != nil {
-			t.Fatal(err)
-		}
-		return st.Blocks * 512
-	}
-	before := held()
-	b, err := s.Alloc(10 << 20)
+	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if held() != before {
-		t.Errorf("memory was taken before it was touched")
+	if n := checkFlags(t, string(smaps)); n != 4 {
+		t.Errorf("%d mappings of segments in /proc/self/smaps, want 2 bases and 2 arenas", n)
 	}
-	for i := 0; i < len(b.Bytes()); i += 4096 {
-		b.Bytes()[i] = 1
+}
+
+// checkFlags looks that no mapping of a segment is inherited by a fork (dc) or dumped (dd), and counts them.
+func checkFlags(t *testing.T, smaps string) (count int) {
+	t.Helper()
+	ours := false
+	for line := range strings.Lines(smaps) {
+		flags, isFlags := strings.CutPrefix(line, "VmFlags:")
+		switch {
+		case strings.Contains(line, "memfd:hfreduce"):
+			ours = true
+		case isFlags && ours:
+			ours = false
+			count++
+			if f := strings.Fields(flags); !slices.Contains(f, "dc") || !slices.Contains(f, "dd") {
+				t.Errorf("a mapping of a segment has the flags %v", f)
+			}
+		}
 	}
-	if got := held() - before; got < 10<<20 {
-		t.Errorf("%d bytes held after touching 10 MiB", got)
+	return count
+}
+
+func TestJoinConfigFaults(t *testing.T) {
+	for name, change := range map[string]func(c *Config){
+		"no name":        func(c *Config) { c.Name = "" },
+		"long name":      func(c *Config) { c.Name = strings.Repeat("x", maxName+1) },
+		"no members":     func(c *Config) { c.Size = 0 },
+		"many members":   func(c *Config) { c.Size = MaxMembers + 1 },
+		"negative index": func(c *Config) { c.Index = -1 },
+		"large index":    func(c *Config) { c.Index = c.Size },
+		"no base":        func(c *Config) { c.Bytes = 0 },
+		"huge base":      func(c *Config) { c.Bytes = 1 << 62 },
+		"negative arena": func(c *Config) { c.ArenaBytes = -1 },
+		"bad eventfd":    func(c *Config) { c.Size, c.EventFD = 1, 9999 },
+		"huge arena":     func(c *Config) { c.ArenaBytes = 1 << 62 },
+	} {
+		c := config(2)
+		change(&c)
+		if s, err := Join(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), "hostmem: ") {
+			t.Errorf("%s: %v, %v", name, s, err)
+		}
 	}
-	if err := s.Free(b); err != nil {
-		t.Fatal(err)
+	c := config(MaxMembers)
+	c.Name, c.ArenaBytes = strings.Repeat("x", maxName), 1<<56
+	if _, err := Join(t.Context(), c); err == nil || !strings.Contains(err.Error(), "do not fit into a file") {
+		t.Errorf("arenas that exceed any file: %v", err)
 	}
-	if got := held(); got != before {
-		t.Errorf("%d bytes held after Free, before %d", got, before)
+}
+
+func TestJoinLongestName(t *testing.T) {
+	c := config(2)
+	c.Name += strings.Repeat("x", maxName-len(c.Name))
+	joinAll(t, c)
+}
+
+func TestJoinManyMembers(t *testing.T) {
+	checkDescriptors(t)
+	c := config(20)
+	c.EventFD = newEventFD(t)
+	segments := joinAll(t, c)
+	word(segments[0].Base(), 0).Store(7)
+	if v := word(segments[19].Base(), 0).Load(); v != 7 || segments[0].EventFD(19) < 0 {
+		t.Errorf("the last member sees %d, its eventfd is %d", v, segments[0].EventFD(19))
 	}
-	if again, err := s.Alloc(10 << 20); err != nil || again.Bytes()[0] != 0 {
-		t.Errorf("memory is not zero when it comes back (%v)", err)
+}
+
+func TestJoinNameTaken(t *testing.T) {
+	c := config(2)
+	ctx, cancel := context.WithCancel(testContext(t))
+	first := join(ctx, c, 0)
+	approach(t, c.Name)
+	_, err := Join(ctx, c)
+	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), fmt.Sprintf("process %d ", os.Getpid())) {
+		t.Errorf("second member 0: %v", err)
+	}
+	cancel()
+	if j := <-first; !errors.Is(j.err, context.Canceled) {
+		t.Errorf("first member 0: %v", j.err)
 	}
 }

@@ -4,6 +4,7 @@ package hostmem
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"unsafe"
 
@@ -19,10 +20,11 @@ func NewLocal(size int, bytes, arenaBytes int64) []*Segment {
 	base := make([]byte, bytes+lineBytes)
 	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(base))) % lineBytes
 	base = base[skip : skip+uintptr(bytes) : skip+uintptr(bytes)]
+	arenaBytes = roundUp(arenaBytes, largeGrain)
 	shared := &localShared{arena: arenaBytes, maps: make([][]byte, size), users: size}
 	members := make([]*Segment, size)
 	for i := range members {
-		members[i] = &Segment{index: i, size: size, base: base, fd: -1, arenas: &localArenas{shared: shared, index: i}}
+		members[i] = &Segment{index: i, size: size, base: base, fd: -1, wanted: arenaBytes, arenas: &localArenas{shared: shared, index: i}}
 	}
 	return members
 }
@@ -64,7 +66,10 @@ func (l *localArenas) get(i int) ([]byte, error) {
 }
 
 func (l *localArenas) punch(off, length int64) error {
-	return unix.Madvise(l.mapped(l.index)[off:off+length], unix.MADV_DONTNEED)
+	if err := unix.Madvise(l.mapped(l.index)[off:off+length], unix.MADV_DONTNEED); err != nil {
+		return fmt.Errorf("hostmem: madvise(MADV_DONTNEED): %w", err)
+	}
+	return nil
 }
 
 func (l *localArenas) close() error {

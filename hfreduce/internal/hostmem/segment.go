@@ -41,6 +41,7 @@ type Segment struct {
 	base        []byte
 	arenas      arenas
 	own         allocator
+	wanted      int64 // bytes of an arena that Config asked for
 	eventFDs    []int // duplicates, by member; nil without
 
 	mu     sync.Mutex
@@ -77,6 +78,9 @@ func (s *Segment) Arena(i int) ([]byte, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
+	if i < 0 || i >= s.size {
+		return nil, fmt.Errorf("hostmem: there is no member %d among %d", i, s.size)
+	}
 	return s.arenas.get(i)
 }
 
@@ -92,7 +96,8 @@ func (b Block) Bytes() []byte { return b.bytes }
 // Offset returns where the block lies in its member's arena.
 func (b Block) Offset() int64 { return b.offset }
 
-// Alloc returns zeroed memory from the own arena, aligned to 4096 bytes, or to 2 MiB from that size on.
+// Alloc returns zeroed memory from the own arena, aligned to a page. A block of 2 MiB or more lies at a multiple of that in
+// the arena. The error of a full arena says how big it is, how much is in use, and which limit made it smaller than asked.
 func (s *Segment) Alloc(bytes int64) (Block, error) {
 	if bytes <= 0 || bytes > math.MaxInt64/2 {
 		return Block{}, fmt.Errorf("hostmem: cannot allocate %d bytes", bytes)
@@ -108,9 +113,17 @@ func (s *Segment) Alloc(bytes int64) (Block, error) {
 	}
 	off, ok := s.own.alloc(bytes, s.arenas.bytes())
 	if !ok {
-		return Block{}, fmt.Errorf("hostmem: no room for %d bytes in this rank's arena of %d bytes, of which %d are in use; free buffers that are not needed", bytes, s.arenas.bytes(), s.own.used)
+		return Block{}, s.full(bytes)
 	}
 	return Block{bytes: arena[off : off+bytes : off+bytes], offset: off}, nil
+}
+
+func (s *Segment) full(bytes int64) error {
+	arena, why := s.arenas.bytes(), "free buffers that are not needed"
+	if arena < s.wanted {
+		why = fmt.Sprintf("the file size limit made it smaller than the %d bytes asked for: raise it (ulimit -f)", s.wanted)
+	}
+	return fmt.Errorf("hostmem: no room for %d bytes in this rank's arena of %d bytes, of which %d are in use; %s", bytes, arena, s.own.used, why)
 }
 
 // Free gives a block back to the system. The block must be from this segment's Alloc and not freed yet.

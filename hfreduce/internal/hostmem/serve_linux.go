@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,28 +24,34 @@ func address(name string) *net.UnixAddr { return &net.UnixAddr{Name: "@hfreduce-
 type arrived struct {
 	hello
 	conn *net.UnixConn
+	pid  int32
 	fd   int // its eventfd, -1 if it gave none
 }
 
-// reception takes connections while members are missing.
+// reception takes connections while members are missing. One goroutine accepts, and one for each connection reads its
+// hello and, if it is a member's, waits for its end.
 type reception struct {
 	c  *Config
 	ln *net.UnixListener
+	wg sync.WaitGroup
 
 	mu      sync.Mutex
 	members []*arrived // by index, nil while missing
 	missing int
-	full    chan struct{} // closed when nobody is missing
+	full    chan struct{} // closed when nobody is missing; from then on members stays as it is
 	conns   map[*net.UnixConn]bool
 	closed  bool
-	wg      sync.WaitGroup
+	notes   []string // why somebody is missing who was here
 }
 
 // hand waits for all members and gives them the segment.
 func hand(ctx context.Context, c *Config, s *Segment, arena int64) error {
 	ln, err := net.ListenUnix("unix", address(c.Name))
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("hostmem: listen for the node's members: %w (%s has it): two ranks are member 0 of one node, or two communicators have one name", err, holder(c.Name))
+	}
 	if err != nil {
-		return fmt.Errorf("hostmem: listen for the node's members: %w", err)
+		return fmt.Errorf("hostmem: listen for the node's members: %w%s", err, remedy(err))
 	}
 	r := &reception{c: c, ln: ln, members: make([]*arrived, c.Size), missing: c.Size - 1, full: make(chan struct{}), conns: map[*net.UnixConn]bool{}}
 	defer r.close()
@@ -55,9 +59,23 @@ func hand(ctx context.Context, c *Config, s *Segment, arena int64) error {
 	select {
 	case <-r.full:
 	case <-ctx.Done():
-		return fmt.Errorf("hostmem: %w while members %s of %d of the node are missing", context.Cause(ctx), r.absent(), c.Size)
+		return fmt.Errorf("hostmem: %w", r.giveUp(context.Cause(ctx)))
 	}
 	return r.grant(s, arena)
+}
+
+// holder tells who listens at the segment's address.
+func holder(name string) string {
+	conn, err := net.DialUnix("unix", nil, address(name))
+	if err != nil {
+		return "an unknown process"
+	}
+	defer conn.Close()
+	cred, err := credentials(conn)
+	if err != nil {
+		return "an unknown process"
+	}
+	return fmt.Sprintf("process %d of user %d", cred.Pid, cred.Uid)
 }
 
 func (r *reception) accept() {
@@ -86,57 +104,37 @@ func (r *reception) accept() {
 	}
 }
 
-// greet reads one hello. Whoever is not a member is turned away.
+// greet reads one hello. Whoever is not a member is turned away; with a member it stays until one side ends.
 func (r *reception) greet(conn *net.UnixConn) {
-	a, err := readHello(conn)
+	a, err := readHello(conn, os.Geteuid(), helloPatience)
 	if err == nil {
-		err = a.check(r.c)
+		if err = a.check(r.c); err == nil {
+			err = r.admit(a)
+		}
 	}
 	if err == nil {
-		err = r.admit(a)
+		var b [1]byte
+		_, _ = conn.Read(b[:]) // a member has nothing more to say: it ended, or the reception did
+		r.left(a)
+	} else {
+		r.turnAway(conn, a, err)
 	}
-	if err == nil {
-		return
-	}
-	if a != nil && a.fd >= 0 {
-		unix.Close(a.fd)
-	}
-	conn.SetWriteDeadline(time.Now().Add(helloPatience))
-	conn.Write(encodeRefusal(err.Error())) // who does not read it does not matter
 	conn.Close()
 	r.mu.Lock()
 	delete(r.conns, conn)
 	r.mu.Unlock()
 }
 
-// admit notes a member, once.
-func (r *reception) admit(a *arrived) error {
+// turnAway answers with the reason; who does not read it does not matter.
+func (r *reception) turnAway(conn *net.UnixConn, a *arrived, why error) {
+	if a.fd >= 0 {
+		_ = unix.Close(a.fd)
+	}
+	conn.SetWriteDeadline(time.Now().Add(helloPatience))
+	_, _ = conn.Write(encodeRefusal(why.Error()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return errors.New("too late")
-	}
-	if r.members[a.index] != nil {
-		return fmt.Errorf("there are two members %d", a.index)
-	}
-	r.members[a.index] = a
-	if r.missing--; r.missing == 0 {
-		close(r.full)
-	}
-	return nil
-}
-
-// absent lists who is missing.
-func (r *reception) absent() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var list []string
-	for i, a := range r.members {
-		if i > 0 && a == nil {
-			list = append(list, strconv.Itoa(i))
-		}
-	}
-	return strings.Join(list, ", ")
+	r.note(fmt.Sprintf("process %d was turned away: %v", a.pid, why))
 }
 
 // grant sends the descriptors to everybody. The members' eventfds become the segment's.
@@ -147,18 +145,20 @@ func (r *reception) grant(s *Segment, arena int64) error {
 			s.eventFDs[i], a.fd = a.fd, -1
 		}
 		if s.eventFDs[i] >= 0 {
-			g.eventFDs[i/8] |= 1 << (i % 8)
+			g.eventFDs.add(i)
 			fds = append(fds, s.eventFDs[i])
 		}
 	}
-	rights := unix.UnixRights(fds...)
+	frame, rights := g.encode(), unix.UnixRights(fds...)
 	for i, a := range r.members {
 		if a == nil {
 			continue
 		}
 		a.conn.SetWriteDeadline(time.Now().Add(helloPatience))
-		if _, _, err := a.conn.WriteMsgUnix(g.encode(), rights, nil); err != nil {
-			return fmt.Errorf("hostmem: hand the segment to member %d of the node: %w", i, err)
+		if _, _, err := a.conn.WriteMsgUnix(frame, rights, nil); err != nil {
+			err = fmt.Errorf("hand the segment to member %d (process %d) of the node: %w%s", i, a.pid, err, remedy(err))
+			r.send(encodeRefusal(err.Error()))
+			return fmt.Errorf("hostmem: %w", err)
 		}
 	}
 	return nil
@@ -174,7 +174,7 @@ func (r *reception) close() {
 	}
 	for _, a := range r.members {
 		if a != nil && a.fd >= 0 {
-			unix.Close(a.fd)
+			_ = unix.Close(a.fd)
 		}
 	}
 	r.mu.Unlock()
@@ -183,89 +183,32 @@ func (r *reception) close() {
 
 // readHello reads a hello and the eventfd that comes with it, after a look at who is there. The eventfd is the caller's
 // also when there is an error.
-func readHello(conn *net.UnixConn) (*arrived, error) {
+func readHello(conn *net.UnixConn, uid int, patience time.Duration) (*arrived, error) {
 	a := &arrived{conn: conn, fd: -1}
-	if err := checkPeer(conn); err != nil {
+	cred, err := credentials(conn)
+	if err != nil {
 		return a, err
 	}
-	conn.SetReadDeadline(time.Now().Add(helloPatience))
-	buf, oob, got := make([]byte, maxHello), make([]byte, unix.CmsgSpace(4)), 0
-	for want := helloHead; got < want; {
-		n, oobn, _, _, err := conn.ReadMsgUnix(buf[got:want], oob)
-		if err == nil && n == 0 {
-			err = errors.New("closed before the hello was complete")
-		}
-		if err != nil {
-			return a, err
-		}
-		if err := a.take(oob[:oobn]); err != nil {
-			return a, err
-		}
-		if got += n; got == helloHead && want == helloHead {
-			if want, err = helloLength(buf[:got]); err != nil || want > maxHello {
-				return a, errors.Join(errors.New("bad hello"), err)
-			}
-		}
+	a.pid = cred.Pid
+	if err := checkUser(cred, uid); err != nil {
+		return a, err
 	}
-	a.hello = decodeHello(buf[:got])
-	if a.eventFD != (a.fd >= 0) {
-		return a, errors.New("the eventfd did not come with the hello")
+	conn.SetReadDeadline(time.Now().Add(patience))
+	defer conn.SetReadDeadline(time.Time{}) // a member waits as long as the join takes
+	in := newReader(conn, 1)
+	kind, body, err := in.next(maxHello)
+	if len(in.fds) > 0 {
+		a.fd = in.fds[0]
+		_ = closeAll(in.fds[1:])
+	}
+	if err != nil {
+		return a, fmt.Errorf("no hello: %w", err)
+	}
+	if a.hello, err = parseHello(kind, body); err != nil {
+		return a, err
+	}
+	if a.eventFD != (len(in.fds) == 1) {
+		return a, fmt.Errorf("%d descriptors came with the hello", len(in.fds))
 	}
 	return a, nil
-}
-
-// take keeps the first descriptor of a control message and closes the others.
-func (a *arrived) take(oob []byte) error {
-	fds, err := descriptors(oob)
-	for _, fd := range fds {
-		if a.fd < 0 {
-			a.fd = fd
-			continue
-		}
-		unix.Close(fd)
-	}
-	return err
-}
-
-// descriptors returns what SCM_RIGHTS messages carry.
-func descriptors(oob []byte) ([]int, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("control message: %w", err)
-	}
-	var all []int
-	for i := range messages {
-		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
-			all = append(all, fds...)
-		}
-	}
-	for _, fd := range all {
-		unix.CloseOnExec(fd)
-	}
-	return all, nil
-}
-
-// checkPeer refuses processes of other users.
-func checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return err
-	}
-	if credErr != nil {
-		return fmt.Errorf("SO_PEERCRED: %w", credErr)
-	}
-	if int(cred.Uid) != os.Geteuid() {
-		return fmt.Errorf("process %d runs as user %d, this is user %d", cred.Pid, cred.Uid, os.Geteuid())
-	}
-	return nil
 }

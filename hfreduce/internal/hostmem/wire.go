@@ -3,33 +3,76 @@
 package hostmem
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
-// The protocol on the abstract socket. A member sends one hello, with its eventfd as SCM_RIGHTS if it has one; when all
-// have come, member 0 answers each with a grant, with the memfd and all eventfds as SCM_RIGHTS, or with a refusal.
+// The protocol on the abstract socket. A member sends one hello, with its eventfd as SCM_RIGHTS if it has one. Member 0
+// answers with any number of frames that tell who has come, and then with a grant, which carries the memfd and all
+// eventfds as SCM_RIGHTS, or with a refusal. All are frames, numbers little-endian:
 //
-//	hello:   "HFRM" version index(4) size(4) base(8) hasEventFD(1) nameLength(1) name
-//	grant:   "HFRG" version base(8) arena(8) bitmap of the members that have an eventfd (32)
-//	refusal: "HFRX" version textLength(1) text
-
+//	frame:   "HFR" kind(1) version(1) bodyLength(2) body
+//	hello:   index(4) size(4) base(8) hasEventFD(1) name
+//	present: bitmap of the members that have come (32)
+//	grant:   base(8) arena(8) bitmap of the members that have an eventfd (32)
+//	refusal: text
 const (
-	wireVersion = 1
-	maxName     = 90 // an abstract address has at most 107 bytes
-	helloHead   = 4 + 1 + 4 + 4 + 8 + 1 + 1
-	maxHello    = helloHead + maxName
-	grantBytes  = 4 + 1 + 8 + 8 + 32
-	maxAnswer   = 4 + 1 + 1 + 255
+	wireMagic   = "HFR"
+	wireVersion = 2
+	headBytes   = len(wireMagic) + 1 + 1 + 2
+
+	maxName      = 90 // an abstract address has at most 107 bytes
+	helloFixed   = 4 + 4 + 8 + 1
+	maxHello     = helloFixed + maxName
+	presentBytes = 32
+	grantBytes   = 8 + 8 + 32
+	maxRefusal   = 1024
 )
 
-var (
-	magicHello  = []byte("HFRM")
-	magicGrant  = []byte("HFRG")
-	magicRefuse = []byte("HFRX")
+// Kinds of frames.
+const (
+	kindHello   = 'M'
+	kindPresent = 'W'
+	kindGrant   = 'G'
+	kindRefusal = 'X'
 )
+
+// bitmap is a set of members.
+type bitmap [(MaxMembers + 7) / 8]byte
+
+func (m *bitmap) has(i int) bool { return m[i/8]&(1<<(i%8)) != 0 }
+func (m *bitmap) add(i int)      { m[i/8] |= 1 << (i % 8) }
+
+// absent lists the members of size that are not in the set, as text.
+func (m *bitmap) absent(size int) string {
+	var list []string
+	for i := range size {
+		if !m.has(i) {
+			list = append(list, strconv.Itoa(i))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+func frame(kind byte, body []byte) []byte {
+	b := append([]byte(wireMagic), kind, wireVersion)
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(body)))
+	return append(b, body...)
+}
+
+// parseHead returns what frame follows a head of headBytes bytes.
+func parseHead(head []byte) (kind byte, bodyLength int, err error) {
+	if string(head[:len(wireMagic)]) != wireMagic {
+		return 0, 0, errors.New("not a frame of this protocol")
+	}
+	if head[4] != wireVersion {
+		return 0, 0, fmt.Errorf("protocol version %d, this is version %d: the members run different builds", head[4], wireVersion)
+	}
+	return head[3], int(binary.LittleEndian.Uint16(head[5:])), nil
+}
 
 // hello is what a member says of itself.
 type hello struct {
@@ -40,13 +83,11 @@ type hello struct {
 }
 
 func (h *hello) encode() []byte {
-	b := append([]byte(nil), magicHello...)
-	b = append(b, wireVersion)
-	b = binary.LittleEndian.AppendUint32(b, uint32(h.index))
+	b := binary.LittleEndian.AppendUint32(nil, uint32(h.index))
 	b = binary.LittleEndian.AppendUint32(b, uint32(h.size))
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.base))
-	b = append(b, boolByte(h.eventFD), byte(len(h.name)))
-	return append(b, h.name...)
+	b = append(b, boolByte(h.eventFD))
+	return frame(kindHello, append(b, h.name...))
 }
 
 func boolByte(v bool) byte {
@@ -56,23 +97,14 @@ func boolByte(v bool) byte {
 	return 0
 }
 
-// helloLength returns how long the hello is that starts with head, which has helloHead bytes.
-func helloLength(head []byte) (int, error) {
-	if !bytes.Equal(head[:4], magicHello) {
-		return 0, errors.New("not a hello")
+func parseHello(kind byte, body []byte) (hello, error) {
+	if kind != kindHello || len(body) < helloFixed || len(body) > maxHello {
+		return hello{}, fmt.Errorf("frame %q of %d bytes instead of a hello", kind, len(body))
 	}
-	if head[4] != wireVersion {
-		return 0, fmt.Errorf("protocol version %d, this is version %d", head[4], wireVersion)
-	}
-	return helloHead + int(head[helloHead-1]), nil
-}
-
-// decodeHello reads a hello whose length is right.
-func decodeHello(b []byte) hello {
 	return hello{
-		index: int(binary.LittleEndian.Uint32(b[5:])), size: int(binary.LittleEndian.Uint32(b[9:])),
-		base: int64(binary.LittleEndian.Uint64(b[13:])), eventFD: b[21] == 1, name: string(b[helloHead:]),
-	}
+		index: int(binary.LittleEndian.Uint32(body)), size: int(binary.LittleEndian.Uint32(body[4:])),
+		base: int64(binary.LittleEndian.Uint64(body[8:])), eventFD: body[16] == 1, name: string(body[helloFixed:]),
+	}, nil
 }
 
 // check compares a hello with what member 0 expects.
@@ -88,39 +120,42 @@ func (h *hello) check(c *Config) error {
 	return nil
 }
 
-// grant is what member 0 answers.
+// grant is what member 0 answers when all have come.
 type grant struct {
 	base, arena int64
-	eventFDs    [32]byte // bitmap by member
+	eventFDs    bitmap
 }
-
-func (g *grant) has(i int) bool { return g.eventFDs[i/8]&(1<<(i%8)) != 0 }
 
 func (g *grant) encode() []byte {
-	b := append([]byte(nil), magicGrant...)
-	b = append(b, wireVersion)
-	b = binary.LittleEndian.AppendUint64(b, uint64(g.base))
+	b := binary.LittleEndian.AppendUint64(nil, uint64(g.base))
 	b = binary.LittleEndian.AppendUint64(b, uint64(g.arena))
-	return append(b, g.eventFDs[:]...)
+	return frame(kindGrant, append(b, g.eventFDs[:]...))
 }
+
+func encodePresent(m *bitmap) []byte { return frame(kindPresent, m[:]) }
 
 func encodeRefusal(text string) []byte {
-	text = text[:min(len(text), 255)]
-	return append(append(append([]byte(nil), magicRefuse...), wireVersion, byte(len(text))), text...)
+	return frame(kindRefusal, []byte(text[:min(len(text), maxRefusal)]))
 }
 
-// decodeAnswer reads a whole answer: a grant, or the error that a refusal or garbage is.
-func decodeAnswer(b []byte) (grant, error) {
-	var g grant
+// errRefused is the answer of a member 0 that refuses.
+type errRefused string
+
+func (e errRefused) Error() string { return "member 0 refused: " + string(e) }
+
+// parseAnswer reads one frame of member 0: a grant, or who has come (done is false then), or the error that a refusal or
+// garbage is.
+func parseAnswer(kind byte, body []byte) (g grant, present bitmap, done bool, err error) {
 	switch {
-	case len(b) == grantBytes && bytes.Equal(b[:4], magicGrant) && b[4] == wireVersion:
-		g.base, g.arena = int64(binary.LittleEndian.Uint64(b[5:])), int64(binary.LittleEndian.Uint64(b[13:]))
-		copy(g.eventFDs[:], b[21:])
-		return g, nil
-	case len(b) >= 6 && bytes.Equal(b[:4], magicRefuse) && len(b) == 6+int(b[5]):
-		return g, fmt.Errorf("member 0 refused: %s", b[6:])
-	case len(b) == 0:
-		return g, errors.New("member 0 closed the connection")
+	case kind == kindGrant && len(body) == grantBytes:
+		g.base, g.arena = int64(binary.LittleEndian.Uint64(body)), int64(binary.LittleEndian.Uint64(body[8:]))
+		copy(g.eventFDs[:], body[16:])
+		return g, present, true, nil
+	case kind == kindPresent && len(body) == presentBytes:
+		copy(present[:], body)
+		return g, present, false, nil
+	case kind == kindRefusal && len(body) <= maxRefusal:
+		return g, present, true, errRefused(body)
 	}
-	return g, fmt.Errorf("unknown answer of %d bytes", len(b))
+	return g, present, true, fmt.Errorf("frame %q of %d bytes instead of an answer", kind, len(body))
 }
