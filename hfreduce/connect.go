@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,14 +34,15 @@ func Init(ctx context.Context, o Options) (*Comm, error) {
 		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: err}
 	}
 	o.Logger.Info("init", "launcher", launcher, "rendezvous", rendezvous, "options", o.String())
-	if o.InitTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, o.InitTimeout, fmt.Errorf("%w: the ranks did not meet within InitTimeout %v", ErrTimeout, o.InitTimeout))
-		defer cancel()
-	}
+	deadline := time.Now().Add(o.InitTimeout)
 	f, err := meet(ctx, o, rendezvous)
 	if err != nil {
 		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: err}
+	}
+	if o.InitTimeout > 0 { // Join has kept it by itself
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline, fmt.Errorf("%w: the ranks met, but had no communicator within InitTimeout %v", ErrTimeout, o.InitTimeout))
+		defer cancel()
 	}
 	members := make([]int, o.WorldSize)
 	for r := range members {
