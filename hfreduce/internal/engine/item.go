@@ -15,7 +15,6 @@ type item struct {
 	lo    int64 // of the item in its flow
 	bytes int64
 
-	node     int // this rank's node is at this position of the flow's tree
 	parent   int // node, -1 at the tree root
 	child    [2]int
 	children int
@@ -31,14 +30,14 @@ type item struct {
 	out  bool    // this rank's output has been copied out (or it has none)
 }
 
-// shard returns the number of the i-th own shard.
+// ownShard returns the number of the i-th own shard.
 func (e *Engine) ownShard(i int) int { return e.local + i*e.localSize }
 
 // begin prepares the ring entry for the plan's next item.
 func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 	op := e.op
 	own := it.own[:0]
-	*it = item{seq: seq, slot: int(seq % uint32(e.mem.slots)), cut: cut, flow: op.Plan.Flow(cut.Flow), lo: cut.Lo, bytes: cut.Hi - cut.Lo, node: e.node}
+	*it = item{seq: seq, slot: int(seq % uint32(e.mem.slots)), cut: cut, flow: op.Plan.Flow(cut.Flow), lo: cut.Lo, bytes: cut.Hi - cut.Lo}
 	tree := it.flow.Tree
 	it.parent = tree.Parent(e.node)
 	it.child, it.children = tree.Children(e.node)

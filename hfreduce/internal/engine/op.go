@@ -33,7 +33,6 @@ type Op struct {
 	Src, Dst     []byte // what this rank gives and takes, as In and Out say; may be the same memory
 	In, Out      Mapping
 	SrcShare     int64 // where Src lies in this rank's arena, or NotShared
-	BelowRoot    bool  // this rank's node is not the root node of a rooted collective
 	SkipOwnBlock bool  // Out is Blocks and this rank's block is already in place
 }
 
