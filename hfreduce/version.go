@@ -29,5 +29,6 @@ func Version() string {
 
 // Features lists what this build can do on this machine, one feature a line: "kernel generic", "transport tcp".
 func Features() []string {
-	return []string{"kernel " + kernel.Backend(), "transport shm", "transport tcp"}
+	backend, _ := kernel.Selected() // Init returns the error
+	return []string{"kernel " + backend.String(), "transport shm", "transport tcp"}
 }

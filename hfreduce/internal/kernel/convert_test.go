@@ -8,12 +8,15 @@ import (
 	"testing"
 )
 
-// conversions lists the narrow types with their conversions under one signature.
-var conversions = []struct {
+// conversion is a narrow type with its conversions, under one signature.
+type conversion struct {
 	t      DType
 	widen  func(uint32) float32
 	narrow func(float32) uint32
-}{
+}
+
+// conversions lists the narrow types.
+var conversions = []conversion{
 	{Float16, func(c uint32) float32 { return Float16ToFloat32(uint16(c)) }, func(f float32) uint32 { return uint32(Float32ToFloat16(f)) }},
 	{BFloat16, func(c uint32) float32 { return BFloat16ToFloat32(uint16(c)) }, func(f float32) uint32 { return uint32(Float32ToBFloat16(f)) }},
 	{Float8E4M3, func(c uint32) float32 { return Float8E4M3ToFloat32(uint8(c)) }, func(f float32) uint32 { return uint32(Float32ToFloat8E4M3(f)) }},
@@ -46,24 +49,32 @@ func TestWidenAllCodes(t *testing.T) {
 	}
 }
 
-// TestNarrowBoundaries rounds each middle between two neighbours, and what lies next to it on both sides.
+// boundaries returns where rounding to a narrow type changes: each middle between two neighbours and what lies next to it on
+// both sides, and values that end a range; all with both signs.
+func boundaries(t *testing.T, d DType) []float32 {
+	var all []float32
+	f := formats[d]
+	for i := range f.values[1:] {
+		middle := float32(f.values[i]/2 + f.values[i+1]/2)
+		if float64(middle) != f.values[i]/2+f.values[i+1]/2 && !math.IsInf(float64(middle), 0) {
+			t.Fatalf("the middle above code %#x is no float32", i)
+		}
+		all = append(all, math.Nextafter32(middle, 0), middle, math.Nextafter32(middle, float32(math.Inf(1))))
+	}
+	for _, v := range []float64{0, math.SmallestNonzeroFloat32, 0x1p-126, 448, 464, 480, 496, 512, 57344, 61440, 65504, 65520, 65536, math.MaxFloat32, math.Inf(1), math.NaN()} {
+		all = append(all, float32(v))
+	}
+	for _, v := range all {
+		all = append(all, -v)
+	}
+	return all
+}
+
 func TestNarrowBoundaries(t *testing.T) {
 	for _, c := range conversions {
 		t.Run(c.t.String(), func(t *testing.T) {
-			f := formats[c.t]
-			for i := range f.values[1:] {
-				middle := float32(f.values[i]/2 + f.values[i+1]/2)
-				if float64(middle) != f.values[i]/2+f.values[i+1]/2 && !math.IsInf(float64(middle), 0) {
-					t.Fatalf("the middle above code %#x is no float32", i)
-				}
-				for _, v := range []float32{math.Nextafter32(middle, 0), middle, math.Nextafter32(middle, float32(math.Inf(1)))} {
-					checkNarrow(t, c.t, c.narrow, v)
-					checkNarrow(t, c.t, c.narrow, -v)
-				}
-			}
-			for _, v := range []float64{0, math.SmallestNonzeroFloat32, 0x1p-126, 448, 464, 480, 496, 512, 57344, 61440, 65504, 65520, 65536, math.MaxFloat32, math.Inf(1), math.NaN()} {
-				checkNarrow(t, c.t, c.narrow, float32(v))
-				checkNarrow(t, c.t, c.narrow, -float32(v))
+			for _, v := range boundaries(t, c.t) {
+				checkNarrow(t, c.t, c.narrow, v)
 			}
 		})
 	}

@@ -36,3 +36,18 @@ func TestNarrowAllFloat32(t *testing.T) {
 		})
 	}
 }
+
+// TestReduceAllFloat32 has every backend round every float32, as single sources and as sums of two.
+func TestReduceAllFloat32(t *testing.T) {
+	eachConversion(t, func(t *testing.T, b Backend, c conversion) {
+		block := make([]float32, 1<<16)
+		for high := range uint32(1) << 16 {
+			for low := range block {
+				block[low] = math.Float32frombits(high<<16 | uint32(low))
+			}
+			if err := c.checkBlock(b, block); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

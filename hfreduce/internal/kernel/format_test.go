@@ -14,7 +14,8 @@ type format struct {
 	values           []float64 // of the positive codes, ascending, then the value the next code would have
 }
 
-var formats = map[DType]*format{
+// formats holds the floating-point formats by type, nil for integers. Read only.
+var formats = [...]*format{
 	Float16:    newFormat(5, 10, false),
 	BFloat16:   newFormat(8, 7, false),
 	Float8E4M3: newFormat(4, 3, true),

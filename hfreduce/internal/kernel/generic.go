@@ -12,7 +12,7 @@ import (
 //
 //  1. up to groupSources sources are folded in registers, straight into the output (generic.go, generic_fold.go);
 //  2. more of them, or scaled ones, through an accumulator block on the stack (generic.go);
-//  3. types narrower than 32 bits through an accumulator block of float32 (generic_narrow.go).
+//  3. floating-point types narrower than 32 bits through an accumulator block of float32 (generic_narrow.go).
 //
 // An output element is written after its last source has been read, which makes every form of in place safe.
 
@@ -180,6 +180,3 @@ func integerScale(f float64) int64 {
 	}
 	return int64(f)
 }
-
-// float reports whether d is a floating-point type.
-func (d DType) float() bool { return d >= Float16 }

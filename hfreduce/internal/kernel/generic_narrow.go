@@ -8,20 +8,22 @@ func reduceNarrow(s Spec, dst, dst2 []byte, srcs [][]byte, scales []float64) {
 		sumNarrow(s, dst, dst2, srcs)
 		return
 	}
-	var acc, wide [blockElems]float32
-	step := blockElems * s.DType.Size()
-	for lo := 0; lo < len(dst); lo += step {
-		hi := min(lo+step, len(dst))
-		n := (hi - lo) / s.DType.Size()
-		a, x := acc[:n], wide[:n]
-		decode(s.DType, a, srcs[0][lo:hi])
+	var acc, widened [blockElems]float32
+	count := len(dst) / s.outSize()
+	for lo := 0; lo < count; lo += blockElems {
+		hi := min(lo+blockElems, count)
+		a, buf := acc[:hi-lo], widened[:hi-lo]
+		x := widen(s, a, srcs, 0, lo)
 		if scales != nil {
-			scale(s, a, a, scales[0])
+			scale(s, a, x, scales[0])
+		} else {
+			copy(a, x)
 		}
 		for j := 1; j < len(srcs); j++ {
-			decode(s.DType, x, srcs[j][lo:hi])
+			x = widen(s, buf, srcs, j, lo)
 			if scales != nil {
-				scale(s, x, x, scales[j])
+				scale(s, buf, x, scales[j])
+				x = buf
 			}
 			fold2(s.Op, a, a, x)
 		}
@@ -29,33 +31,75 @@ func reduceNarrow(s Spec, dst, dst2 []byte, srcs [][]byte, scales []float64) {
 	}
 }
 
+// widen returns len(buf) elements of source j, from element lo on, as float32: where they stand if they are, otherwise in buf.
+func widen(s Spec, buf []float32, srcs [][]byte, j, lo int) []float32 {
+	if j >= len(srcs)-s.WideSources {
+		return view[float32](srcs[j])[lo:][:len(buf)]
+	}
+	size := s.DType.Size()
+	decode(s.DType, buf, srcs[j][lo*size:][:len(buf)*size])
+	return buf
+}
+
 // sumNarrow is reduceNarrow for what nearly every call is, a plain sum: it widens and adds in one loop, two sources at a time.
 func sumNarrow(s Spec, dst, dst2 []byte, srcs [][]byte) {
 	var acc [blockElems]float32
-	step := blockElems * s.DType.Size()
-	for lo := 0; lo < len(dst); lo += step {
-		hi := min(lo+step, len(dst))
-		a := acc[:(hi-lo)/s.DType.Size()]
-		j := 1
-		if len(srcs)%2 == 0 {
-			decodeSum(s.DType, a, srcs[0][lo:hi], srcs[1][lo:hi])
-			j = 2
+	count, size := len(dst)/s.outSize(), s.DType.Size()
+	narrow, wide := srcs[:len(srcs)-s.WideSources], srcs[len(srcs)-s.WideSources:]
+	for lo := 0; lo < count; lo += blockElems {
+		hi := min(lo+blockElems, count)
+		a := acc[:hi-lo]
+		if len(narrow) > 0 {
+			addNarrow(s.DType, a, narrow, lo*size, hi*size)
+			addWide(a, true, wide, lo, hi)
 		} else {
-			decode(s.DType, a, srcs[0][lo:hi])
-		}
-		for ; j+1 < len(srcs); j += 2 {
-			decodeAdd(s.DType, a, srcs[j][lo:hi], srcs[j+1][lo:hi])
+			addWide(a, false, wide, lo, hi)
 		}
 		finishNarrow(s, a, dst, dst2, lo, hi)
 	}
 }
 
-// finishNarrow divides the accumulators a and rounds them into bytes [lo, hi) of both outputs.
+// addNarrow writes the sum of bytes [lo, hi) of srcs, of which there is one at least, to a.
+func addNarrow(t DType, a []float32, srcs [][]byte, lo, hi int) {
+	j := 1
+	if len(srcs)%2 == 0 {
+		decodeSum(t, a, srcs[0][lo:hi], srcs[1][lo:hi])
+		j = 2
+	} else {
+		decode(t, a, srcs[0][lo:hi])
+	}
+	for ; j+1 < len(srcs); j += 2 {
+		decodeAdd(t, a, srcs[j][lo:hi], srcs[j+1][lo:hi])
+	}
+}
+
+// addWide adds elements [lo, hi) of srcs, which are float32, to a; begun says whether a holds a sum to start from.
+func addWide(a []float32, begun bool, srcs [][]byte, lo, hi int) {
+	var x [groupSources][]float32
+	size := Float32.Size()
+	for len(srcs) > 0 {
+		at := 0
+		if begun {
+			x[0], at = a, 1
+		}
+		n := load(&x, at, srcs, lo*size, hi*size)
+		fold(Sum, a, &x, n)
+		srcs, begun = srcs[n-at:], true
+	}
+}
+
+// finishNarrow divides the accumulators a and writes them to elements [lo, hi) of both outputs, rounded unless they are wide.
 func finishNarrow(s Spec, a []float32, dst, dst2 []byte, lo, hi int) {
 	divide(s, a)
-	encode(s.DType, dst[lo:hi], a)
+	size := s.outSize()
+	out := dst[lo*size : hi*size]
+	if s.Wide {
+		copy(view[float32](out), a)
+	} else {
+		encode(s.DType, out, a)
+	}
 	if dst2 != nil {
-		copy(dst2[lo:hi], dst[lo:hi])
+		copy(dst2[lo*size:hi*size], out)
 	}
 }
 

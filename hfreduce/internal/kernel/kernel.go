@@ -103,6 +103,16 @@ type Spec struct {
 	// Divisor, if above 1, divides the sum before it is rounded to DType: exactly rounded division in the accumulating type
 	// for the floating-point types, truncation towards zero of the (wrapped) sum for integers. Only with Sum.
 	Divisor int
+	// Wide leaves out the rounding: the outputs are float32, the accumulators of a DType of 8 or 16 bits. With WideSources,
+	// this is how partial sums travel without losing bits on the way.
+	Wide bool
+	// WideSources is the number of sources, the last ones, that are float32 although DType is a floating-point type of 8 or
+	// 16 bits.
+	WideSources int
+	// StreamDst and StreamDst2 ask for non-temporal stores to the output: faster where it exceeds the caches, and it does not
+	// push out what is in them, but whoever reads it next reads memory. They change no bit of the result, and not every
+	// backend can heed them.
+	StreamDst, StreamDst2 bool
 }
 
 // Validate reports the first field of s that no kernel can carry out.
@@ -116,6 +126,32 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("kernel: negative divisor %d: use 0 or 1 for none", s.Divisor)
 	case s.Divisor > 1 && s.Op != Sum:
 		return fmt.Errorf("kernel: divisor %d with operator %s: only a sum can be divided", s.Divisor, s.Op)
+	case s.WideSources < 0:
+		return fmt.Errorf("kernel: negative number of wide sources %d", s.WideSources)
+	case (s.Wide || s.WideSources > 0) && !s.DType.narrow():
+		return fmt.Errorf("kernel: wide output or sources with %s: only floating-point types of 8 and 16 bits accumulate in float32", s.DType)
 	}
 	return nil
+}
+
+// float reports whether d is a floating-point type.
+func (d DType) float() bool { return d >= Float16 }
+
+// narrow reports whether d accumulates in float32 and is not float32 itself.
+func (d DType) narrow() bool { return d >= Float16 && d != Float32 && d != Float64 }
+
+// outSize returns the bytes of one output element.
+func (s Spec) outSize() int {
+	if s.Wide {
+		return Float32.Size()
+	}
+	return s.DType.Size()
+}
+
+// srcSize returns the bytes of one element of source j of n.
+func (s Spec) srcSize(j, n int) int {
+	if j >= n-s.WideSources {
+		return Float32.Size()
+	}
+	return s.DType.Size()
 }

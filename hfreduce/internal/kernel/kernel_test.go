@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -47,6 +48,15 @@ func TestSpecValidate(t *testing.T) {
 		{Spec{Op: 4}, "operator 4"},
 		{Spec{Divisor: -2}, "divisor -2"},
 		{Spec{Op: Max, Divisor: 2}, "divisor 2 with operator max"},
+		{Spec{DType: Float16, Op: Prod, Wide: true, WideSources: 100, StreamDst: true, StreamDst2: true}, ""},
+		{Spec{DType: Float8E4M3, Divisor: 3, Wide: true}, ""},
+		{Spec{DType: BFloat16, WideSources: -1}, "number of wide sources -1"},
+		{Spec{DType: Uint64, StreamDst: true}, ""},
+		{Spec{Wide: true}, "with int8"},
+		{Spec{DType: Float32, Wide: true}, "with float"},
+		{Spec{DType: Float32, WideSources: 1}, "with float"},
+		{Spec{DType: Float64, WideSources: 1}, "with double"},
+		{Spec{DType: Uint32, WideSources: 1}, "with uint32"},
 	} {
 		err := c.spec.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "kernel: ")) {
@@ -56,7 +66,7 @@ func TestSpecValidate(t *testing.T) {
 }
 
 func TestReduceRefusesWhatWouldWriteElsewhere(t *testing.T) {
-	b := func(n int) []byte { return make([]byte, n) }
+	b := func(n int) []byte { return bytes.Repeat([]byte{1}, n) }
 	for _, c := range []struct {
 		name      string
 		spec      Spec
@@ -71,11 +81,28 @@ func TestReduceRefusesWhatWouldWriteElsewhere(t *testing.T) {
 		{"long source", Spec{}, b(8), nil, [][]byte{b(8), b(9)}, nil},
 		{"second output", Spec{}, b(8), b(7), [][]byte{b(8), b(8)}, nil},
 		{"scales", Spec{}, b(8), nil, [][]byte{b(8), b(8)}, []float64{1}},
+		{"no scales", Spec{}, b(8), nil, [][]byte{b(8), b(8)}, []float64{}},
+		{"wide type", Spec{DType: Float64, Wide: true}, b(8), nil, [][]byte{b(8), b(8)}, nil},
+		{"fewer than no wide sources", Spec{DType: Float16, WideSources: -1}, b(8), nil, [][]byte{b(8), b(8)}, nil},
+		{"more wide sources than sources", Spec{DType: Float16, WideSources: 3}, b(8), nil, [][]byte{b(16), b(16)}, nil},
+		{"part of a wide element", Spec{DType: Float16, Wide: true}, b(6), nil, [][]byte{b(3), b(3)}, nil},
+		{"narrow output", Spec{DType: Float16, Wide: true}, b(8), nil, [][]byte{b(8), b(8)}, nil},
+		{"narrow second output", Spec{DType: Float16, Wide: true}, b(16), b(8), [][]byte{b(8), b(8)}, nil},
+		{"wide output", Spec{DType: Float16}, b(16), nil, [][]byte{b(8), b(8)}, nil},
+		{"narrow source among the wide", Spec{DType: Float16, WideSources: 2}, b(8), nil, [][]byte{b(8), b(8), b(16)}, nil},
+		{"wide source among the narrow", Spec{DType: Float16, WideSources: 1}, b(8), nil, [][]byte{b(8), b(16), b(16)}, nil},
+		{"wide source first", Spec{DType: Float16, WideSources: 1}, b(8), nil, [][]byte{b(16), b(8)}, nil},
+		{"wide copy of a narrow source", Spec{DType: Float16, Wide: true, WideSources: 1}, b(16), nil, [][]byte{b(8)}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			defer func() {
 				if err, ok := recover().(error); !ok || !strings.HasPrefix(err.Error(), "kernel: ") {
 					t.Errorf("got %v, want a panic with the package's error", err)
+				}
+				for _, buf := range append(c.srcs, c.dst, c.dst2) {
+					if bytes.Count(buf, []byte{1}) != len(buf) {
+						t.Error("something was written")
+					}
 				}
 			}()
 			c.spec.Reduce(c.dst, c.dst2, c.srcs, c.scales)
@@ -88,35 +115,49 @@ func TestReduceEmpty(t *testing.T) {
 	Spec{DType: Float64}.Reduce([]byte{}, []byte{}, [][]byte{nil}, []float64{2})
 }
 
-func TestBackendIsAvailable(t *testing.T) {
-	if !selected().available() || Backend() != "generic" {
-		t.Errorf("backend %q, available %v", Backend(), selected().available())
+func TestChoose(t *testing.T) {
+	best := Backends()[len(Backends())-1]
+	for _, b := range Backends() {
+		if got, err := choose(b.String()); got != b || err != nil {
+			t.Errorf("choose(%q) = %s, %v", b, got, err)
+		}
+	}
+	if got, err := choose(""); got != best || err != nil {
+		t.Errorf("without a wish: %s, %v, want %s", got, err, best)
+	}
+	if got, err := choose("sse9"); got != best || err == nil || !strings.Contains(err.Error(), `HFREDUCE_KERNEL="sse9"`) {
+		t.Errorf("unknown backend: %s, %v, want %s and an error", got, err, best)
+	}
+	if !selected.Available() {
+		t.Errorf("%s is selected, but not available", selected)
 	}
 }
 
 // TestReduceAllocatesNothing also builds the list of sources anew for each call: it must be able to stay on the stack.
 func TestReduceAllocatesNothing(t *testing.T) {
-	const bytes = 600 * 8
-	dst, dst2, src := make([]byte, bytes), make([]byte, bytes), make([]byte, bytes)
-	for d := range dtypes {
-		for _, n := range []int{1, 2, 4, 5, 10} {
-			for _, scaled := range []bool{false, true} {
-				got := testing.AllocsPerRun(3, func() {
+	const count = 600
+	dst, dst2, src := make([]byte, 8*count), make([]byte, 8*count), make([]byte, 8*count)
+	eachSpec(t, func(t *testing.T, b Backend, s Spec) {
+		for _, n := range []int{1, 2, 5, 10} {
+			for k := range variants {
+				s := variant(s, n, k)
+				got := testing.AllocsPerRun(1, func() {
 					var srcs [MaxSources][]byte
 					var all [MaxSources]float64
 					for j := range srcs {
-						srcs[j] = src
+						srcs[j] = src[:count*s.srcSize(j, n)]
 					}
 					scales := all[:n]
-					if !scaled {
+					if k%3 == 0 {
 						scales = nil
 					}
-					Spec{DType: DType(d), Divisor: 3}.Reduce(dst, dst2, srcs[:n], scales)
+					size := count * s.outSize()
+					s.ReduceOn(b, dst[:size], dst2[:size], srcs[:n], scales)
 				})
 				if got != 0 {
-					t.Errorf("%s, %d sources, scaled %v: %v allocations", DType(d), n, scaled, got)
+					t.Errorf("%+v, %d sources, scaled %v: %v allocations", s, n, k%3 != 0, got)
 				}
 			}
 		}
-	}
+	})
 }

@@ -10,28 +10,29 @@ import (
 // Reduce writes dst[i] = round(op over j of (scales[j] * srcs[j][i]) / s.Divisor) for every element i, and the same to dst2
 // unless that is nil.
 //
-// All slices have the same number of bytes, a multiple of s.DType.Size(); zero is fine, and so is any alignment. There is at
-// least one source. dst and dst2 may each be the very memory of any source, otherwise nothing that is written may overlap
-// anything else. nil scales mean no scaling; otherwise there is one for each source, converted to float32 or float64 for the
-// floating-point types (float32 for those narrower), and for integers to int64 (truncated; out of range, the nearest int64;
-// NaN, 0), the product wrapping. A single source without scale and divisor is copied bit by bit.
+// All slices have the same number of elements; zero is fine, and so is any alignment. There is at least one source. dst and
+// dst2 may each be the very memory of any source whose elements have the same size, otherwise nothing that is written may
+// overlap anything else. nil scales mean no scaling; otherwise there is one for each source, converted to float32 or float64
+// for the floating-point types (float32 for those narrower), and for integers to int64 (truncated; out of range, the nearest
+// int64; NaN, 0), the product wrapping. A single source without scale and divisor is copied bit by bit if the output has its
+// type.
 //
 // Reduce allocates nothing and keeps no slice. It is the caller's duty to pass what is described here, and a Spec that
 // passes Validate: anything else would write through memory that is not meant, so Reduce panics before it writes a byte
 // (overlap alone is not detected).
 func (s Spec) Reduce(dst, dst2 []byte, srcs [][]byte, scales []float64) {
-	s.reduceWith(selected(), dst, dst2, srcs, scales)
+	s.ReduceOn(selected, dst, dst2, srcs, scales)
 }
 
-// reduceWith is Reduce on a backend of choice.
-func (s Spec) reduceWith(b backend, dst, dst2 []byte, srcs [][]byte, scales []float64) {
+// ReduceOn is Reduce on a backend of choice, which must be available.
+func (s Spec) ReduceOn(b Backend, dst, dst2 []byte, srcs [][]byte, scales []float64) {
 	if err := s.check(dst, dst2, srcs, scales); err != nil {
 		panic(err)
 	}
 	if len(dst) == 0 {
 		return
 	}
-	if len(srcs) == 1 && scales == nil && s.Divisor <= 1 {
+	if len(srcs) == 1 && scales == nil && s.Divisor <= 1 && s.Wide == (s.WideSources == 1) {
 		copySource(dst, srcs[0])
 		if dst2 != nil {
 			copySource(dst2, srcs[0])
@@ -56,16 +57,19 @@ func (s Spec) check(dst, dst2 []byte, srcs [][]byte, scales []float64) error {
 	switch {
 	case len(srcs) == 0:
 		return fmt.Errorf("kernel: no source")
-	case len(dst)%s.DType.Size() != 0:
-		return fmt.Errorf("kernel: %d bytes are no whole number of %s elements", len(dst), s.DType)
+	case s.WideSources > len(srcs):
+		return fmt.Errorf("kernel: %d wide sources among %d", s.WideSources, len(srcs))
+	case len(dst)%s.outSize() != 0:
+		return fmt.Errorf("kernel: %d bytes are no whole number of elements of %d bytes (%s)", len(dst), s.outSize(), s.DType)
 	case dst2 != nil && len(dst2) != len(dst):
 		return fmt.Errorf("kernel: second output of %d bytes, first of %d", len(dst2), len(dst))
 	case scales != nil && len(scales) != len(srcs):
 		return fmt.Errorf("kernel: %d scales for %d sources", len(scales), len(srcs))
 	}
+	count := len(dst) / s.outSize()
 	for j := range srcs {
-		if len(srcs[j]) != len(dst) {
-			return fmt.Errorf("kernel: source %d of %d bytes, output of %d", j, len(srcs[j]), len(dst))
+		if want := count * s.srcSize(j, len(srcs)); len(srcs[j]) != want {
+			return fmt.Errorf("kernel: source %d of %d bytes, want %d for %d elements", j, len(srcs[j]), want, count)
 		}
 	}
 	return nil

@@ -9,34 +9,67 @@ import (
 )
 
 // The reference computes one element at a time and shares no code with the package: formats are taken apart by their
-// definition and rounding is a search for the nearest value (format_test.go), float32 arithmetic is done in float64 (whose 53 bits make rounding
-// twice harmless) and float64 arithmetic in math/big.
+// definition and rounding is a search for the nearest value (format_test.go), float32 arithmetic is done in float64 (whose
+// 53 bits make rounding twice harmless) and float64 arithmetic in math/big.
+
+// sourceType returns the type of the elements of source j of n.
+func sourceType(s Spec, j, n int) DType {
+	if n-j <= s.WideSources {
+		return Float32
+	}
+	return s.DType
+}
+
+// outputType returns the type of the elements of the outputs.
+func outputType(s Spec) DType {
+	if s.Wide {
+		return Float32
+	}
+	return s.DType
+}
+
+// copies reports whether Reduce copies its only source.
+func copies(s Spec, n int, scales []float64) bool {
+	return n == 1 && scales == nil && s.Divisor <= 1 && sourceType(s, 0, 1) == outputType(s)
+}
 
 // refElement returns the bits that Reduce must write for one element of the given bits.
 func refElement(s Spec, bits []uint64, scales []float64) uint64 {
-	if len(bits) == 1 && scales == nil && s.Divisor <= 1 {
+	if copies(s, len(bits), scales) {
 		return bits[0]
 	}
 	switch s.DType {
 	case Float64:
-		acc := reduceFloats(s, bits, scales, math.Float64frombits, exact)
-		return math.Float64bits(acc)
-	case Float32:
-		acc := reduceFloats(s, bits, scales, func(b uint64) float64 { return float64(math.Float32frombits(uint32(b))) }, inFloat32)
-		return uint64(math.Float32bits(float32(acc)))
-	case Float16, BFloat16, Float8E4M3, Float8E5M2:
-		f := formats[s.DType]
-		acc := reduceFloats(s, bits, scales, func(b uint64) float64 { return f.decode(uint32(b)) }, inFloat32)
-		return uint64(f.encode(acc))
+		return math.Float64bits(reduceFloats(s, bits, scales, exact))
+	case Float32, Float16, BFloat16, Float8E4M3, Float8E5M2:
+		return encodeFloat(outputType(s), reduceFloats(s, bits, scales, inFloat32))
 	}
 	return reduceIntegers(s, bits, scales)
 }
 
+func decodeFloat(t DType, b uint64) float64 {
+	switch t {
+	case Float64:
+		return math.Float64frombits(b)
+	case Float32:
+		return float64(math.Float32frombits(uint32(b)))
+	}
+	return formats[t].decode(uint32(b))
+}
+
+// encodeFloat rounds v, which is a float32, to t.
+func encodeFloat(t DType, v float64) uint64 {
+	if t == Float32 {
+		return uint64(math.Float32bits(float32(v)))
+	}
+	return uint64(formats[t].encode(v))
+}
+
 // reduceFloats folds values with compute, which performs one rounded operation: + * /.
-func reduceFloats(s Spec, bits []uint64, scales []float64, decode func(uint64) float64, compute func(op byte, a, b float64) float64) float64 {
+func reduceFloats(s Spec, bits []uint64, scales []float64, compute func(op byte, a, b float64) float64) float64 {
 	acc := 0.0
 	for j, b := range bits {
-		v := decode(b)
+		v := decodeFloat(sourceType(s, j, len(bits)), b)
 		if scales != nil {
 			v = compute('*', v, scales[j])
 		}
@@ -77,21 +110,22 @@ func inFloat32(op byte, a, b float64) float64 {
 	return float64(float32(a))
 }
 
-// exact performs one operation with unlimited precision (more than enough bits, for a quotient) and rounds to float64.
+// exact performs one operation with unlimited precision and rounds to float64. A quotient gets 200 bits: it comes no closer
+// to the middle of two float64 than the 107th, unless it is one.
 func exact(op byte, a, b float64) float64 {
 	special := func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
 	if special(a) || special(b) {
 		return map[byte]float64{'+': a + b, '*': a * b, '/': a / b}[op]
 	}
-	z := new(big.Float).SetPrec(2200)
+	z := new(big.Float)
 	x, y := big.NewFloat(a), big.NewFloat(b)
 	switch op {
 	case '+':
-		z.Add(x, y)
+		z.SetPrec(2200).Add(x, y)
 	case '*':
-		z.Mul(x, y)
+		z.SetPrec(2200).Mul(x, y)
 	case '/':
-		z.Quo(x, y)
+		z.SetPrec(200).Quo(x, y)
 	}
 	v, _ := z.Float64()
 	return v
@@ -151,14 +185,4 @@ func element(t DType, b []byte, i int) uint64 {
 // sameElement reports whether two elements have the same bits or are both NaN.
 func sameElement(t DType, a, b uint64) bool { return a == b || isNaN(t, a) && isNaN(t, b) }
 
-func isNaN(t DType, b uint64) bool {
-	switch t {
-	case Float64:
-		return math.IsNaN(math.Float64frombits(b))
-	case Float32:
-		return math.IsNaN(float64(math.Float32frombits(uint32(b))))
-	case Float16, BFloat16, Float8E4M3, Float8E5M2:
-		return math.IsNaN(formats[t].decode(uint32(b)))
-	}
-	return false
-}
+func isNaN(t DType, b uint64) bool { return formats[t] != nil && math.IsNaN(decodeFloat(t, b)) }

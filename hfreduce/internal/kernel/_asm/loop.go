@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/mmcloughlin/avo/attr"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// maxSources is kernel.MaxSources.
+const maxSources = 10
+
+// The bits of the argument mode.
+const (
+	modeSources  = 0xff   // number of sources
+	modeSpecial  = 0x100  // any of the next three
+	modeStream   = 0x200  // non-temporal stores to dst
+	modeSecond   = 0x400  // there is a dst2
+	modeStream2  = 0x800  // non-temporal stores to dst2
+	modeMultiply = 0x1000 // multiply the sum by the last factor
+	modeDivide   = 0x2000 // divide the sum by the last factor
+)
+
+// side describes the buffers on one side of a kernel, sources or outputs.
+type side struct {
+	vectors int // that one block of elements fills
+	bytes   int // of each vector: one or half a register
+	element int // bytes
+}
+
+// codec is what distinguishes kernels: how a block of elements becomes accumulators, what is done with them, and back.
+type codec interface {
+	// sides describes the blocks of the sources and of the outputs.
+	sides(f *function) (src, dst side)
+	// setup loads constants.
+	setup(f *function)
+	// decode makes values of a block of a source. Each x is a register that may be overwritten, or memory.
+	decode(f *function, x []Op) []Op
+	// scale multiplies values with the source's factor, at m.
+	scale(f *function, x []Op, m Mem) []Op
+	// combine joins values x to the accumulators a.
+	combine(f *function, a []vec, x []Op)
+	// divide multiplies or divides the accumulators by the factor at m.
+	divide(f *function, a []vec, m Mem, multiply bool)
+	// encode makes a block of the output of the accumulators, which may be overwritten.
+	encode(f *function, a []vec) []vec
+}
+
+// spec is one kernel.
+type spec struct {
+	name    string // without the instruction set
+	doc     string
+	codec   codec
+	unroll  int  // blocks of a step of the main loop
+	scaled  bool // each source has a factor
+	divides bool // heeds modeMultiply and modeDivide
+}
+
+// kernel is a kernel being written.
+type kernel struct {
+	*function
+	spec
+	src, dst           side
+	srcScale, dstScale uint8 // bytes of either side for each byte of the narrower one
+	unit               int   // bytes of a block on the narrower side
+	step               int   // bytes of a step of the main loop there
+
+	sources      [maxSources]reg.GPVirtual // ends of the buffers
+	dst1, dst2   reg.GPVirtual
+	at           reg.GPVirtual // negative distance to the ends, on the narrower side
+	mode         reg.GPVirtual
+	factors      Mem // on the stack: a factor for each source and the one for the sum, 8 bytes each
+	labels       int
+	masks, iotas map[side][]Op // for the last block, with AVX-512
+}
+
+const signature = "func(dst, dst2 *byte, srcs **byte, factors *uint64, size, mode int)"
+
+// write writes the kernel s for an instruction set.
+//
+// A kernel goes through all buffers at once. Its main loop takes a step of several blocks; what remains is taken block by
+// block, with AVX-512 the last one in part by masks. The code for the sources is unrolled; after each of them stands an exit
+// for calls with that number of sources, a branch that goes the same way throughout a call.
+func (s spec) write(f *function) {
+	k := &kernel{function: f, spec: s, masks: map[side][]Op{}, iotas: map[side][]Op{}}
+	k.Function(s.name + f.name)
+	k.Attributes(attr.NOSPLIT)
+	k.SignatureExpr(signature)
+	k.Pragma("noescape")
+	k.Doc(s.name + f.name + " " + s.doc)
+	k.geometry()
+	k.prologue()
+	k.codec.setup(f)
+	f.ready = true
+	if f.isa == avx512 {
+		k.loadIotas()
+	}
+
+	k.CMPQ(k.at, I32(-k.step))
+	k.JG(LabelRef("rest"))
+	k.Label("loop")
+	k.block(s.unroll, false)
+	k.ADDQ(I32(k.step), k.at)
+	k.CMPQ(k.at, I32(-k.step))
+	k.JLE(LabelRef("loop"))
+
+	k.Label("rest")
+	k.TESTQ(k.at, k.at)
+	k.JGE(LabelRef("end"))
+	k.Label("blocks")
+	if f.isa == avx512 {
+		k.loadMasks()
+	}
+	k.block(1, f.isa == avx512)
+	k.ADDQ(I32(k.unit), k.at)
+	k.JS(LabelRef("blocks"))
+
+	k.Label("end")
+	k.TESTL(U32(modeStream|modeStream2), k.mode.As32())
+	k.JZ(LabelRef("return"))
+	k.SFENCE() // non-temporal stores are ordered with nothing else
+	k.Label("return")
+	k.VZEROUPPER()
+	k.RET()
+}
+
+// geometry computes sizes.
+func (k *kernel) geometry() {
+	k.src, k.dst = k.codec.sides(k.function)
+	narrow := min(k.src.element, k.dst.element)
+	k.srcScale, k.dstScale = uint8(k.src.element/narrow), uint8(k.dst.element/narrow)
+	k.unit = k.src.vectors * k.src.bytes / int(k.srcScale)
+	if k.unit != k.dst.vectors*k.dst.bytes/int(k.dstScale) {
+		panic(k.name + ": blocks of the two sides differ")
+	}
+	k.step = k.unroll * k.unit
+	if k.step > 256 {
+		panic(k.name + ": masks count in bytes")
+	}
+}
+
+// prologue loads the arguments.
+func (k *kernel) prologue() {
+	size, array := k.GP64(), k.GP64()
+	k.Load(k.Param("size"), size)
+	k.Load(k.Param("srcs"), array)
+	for i := range k.sources {
+		k.sources[i] = k.end(Mem{Base: array, Disp: 8 * i}, size, k.srcScale)
+	}
+	dst, err := k.Param("dst").Resolve()
+	check(err)
+	k.dst1 = k.end(dst.Addr, size, k.dstScale)
+	dst, err = k.Param("dst2").Resolve()
+	check(err)
+	k.dst2 = k.end(dst.Addr, size, k.dstScale)
+	if k.scaled || k.divides {
+		k.copyFactors()
+	}
+	k.mode = k.GP64()
+	k.Load(k.Param("mode"), k.mode)
+	k.at = size
+	k.NEGQ(k.at)
+}
+
+// end returns the end of the buffer whose address is at m.
+func (k *kernel) end(m Mem, size reg.GPVirtual, scale uint8) reg.GPVirtual {
+	r := k.GP64()
+	k.MOVQ(m, r)
+	k.LEAQ(Mem{Base: r, Index: size, Scale: scale}, r)
+	return r
+}
+
+// copyFactors puts the factors on the stack, where they need no register.
+func (k *kernel) copyFactors() {
+	k.factors = k.AllocLocal(8 * (maxSources + 1))
+	from, t := k.GP64(), k.GP64()
+	k.Load(k.Param("factors"), from)
+	first := maxSources
+	if k.scaled {
+		first = 0
+	}
+	for i := first; i <= maxSources; i++ {
+		k.MOVQ(Mem{Base: from, Disp: 8 * i}, t)
+		k.MOVQ(t, k.factors.Offset(8*i))
+	}
+}
+
+// label returns a new name.
+func (k *kernel) label(what string) string {
+	k.labels++
+	return fmt.Sprintf("%s%d", what, k.labels)
+}
+
+// block writes the way of some blocks from all sources to the outputs.
+func (k *kernel) block(blocks int, masked bool) {
+	acc := make([][]vec, blocks)
+	for b := range acc {
+		for _, x := range k.read(0, b, masked) {
+			acc[b] = append(acc[b], k.reg(x))
+		}
+	}
+	combined := k.label("combined")
+	for i := 1; i < maxSources; i++ {
+		k.CMPB(k.mode.As8L(), U8(i))
+		k.JE(LabelRef(combined))
+		for b := range acc {
+			k.codec.combine(k.function, acc[b], k.read(i, b, masked))
+		}
+	}
+	k.Label(combined)
+	if k.divides {
+		k.divide(acc)
+	}
+	out := make([][]vec, blocks)
+	for b := range acc {
+		out[b] = k.codec.encode(k.function, acc[b])
+	}
+	k.write(out, masked)
+}
+
+// read returns the values of block b of a source.
+func (k *kernel) read(source, b int, masked bool) []Op {
+	x := make([]Op, k.src.vectors)
+	for v := range x {
+		x[v] = k.address(k.sources[source], k.srcScale, (b*k.src.vectors+v)*k.src.bytes)
+		if masked {
+			t := k.v()
+			if k.src.bytes < k.bytes {
+				t = k.h()
+			}
+			if k.wide(k.src) {
+				k.VMOVDQU32_Z(x[v], k.masks[k.src][v], t)
+			} else {
+				k.VMOVDQU8_Z(x[v], k.masks[k.src][v], t)
+			}
+			x[v] = t
+		}
+	}
+	values := k.codec.decode(k.function, x)
+	if k.scaled {
+		values = k.codec.scale(k.function, values, k.factors.Offset(8*source))
+	}
+	return values
+}
+
+func (k *kernel) address(end reg.GPVirtual, scale uint8, offset int) Mem {
+	return Mem{Base: end, Index: k.at, Scale: scale, Disp: offset}
+}
+
+// divide writes the multiplication and the division, and the branches around them.
+func (k *kernel) divide(acc [][]vec) {
+	divide, done := k.label("divide"), k.label("divided")
+	k.TESTL(U32(modeMultiply|modeDivide), k.mode.As32())
+	k.JZ(LabelRef(done))
+	k.TESTL(U32(modeDivide), k.mode.As32())
+	k.JNZ(LabelRef(divide))
+	for b := range acc {
+		k.codec.divide(k.function, acc[b], k.factors.Offset(8*maxSources), true)
+	}
+	k.JMP(LabelRef(done))
+	k.Label(divide)
+	for b := range acc {
+		k.codec.divide(k.function, acc[b], k.factors.Offset(8*maxSources), false)
+	}
+	k.Label(done)
+}
+
+// write stores to one or both outputs, in the manner that mode asks for.
+func (k *kernel) write(out [][]vec, masked bool) {
+	done := k.label("stored")
+	if masked {
+		k.store(k.dst1, out, k.storeMasked)
+		k.TESTL(U32(modeSecond), k.mode.As32())
+		k.JZ(LabelRef(done))
+		k.store(k.dst2, out, k.storeMasked)
+		k.Label(done)
+		return
+	}
+	special, stream, second, stream2 := k.label("special"), k.label("stream"), k.label("second"), k.label("stream2")
+	k.TESTL(U32(modeSpecial), k.mode.As32())
+	k.JNZ(LabelRef(special))
+	k.store(k.dst1, out, k.storePlain)
+	k.JMP(LabelRef(done))
+	k.Label(special)
+	k.TESTL(U32(modeStream), k.mode.As32())
+	k.JNZ(LabelRef(stream))
+	k.store(k.dst1, out, k.storePlain)
+	k.JMP(LabelRef(second))
+	k.Label(stream)
+	k.store(k.dst1, out, k.storeStream)
+	k.Label(second)
+	k.TESTL(U32(modeSecond), k.mode.As32())
+	k.JZ(LabelRef(done))
+	k.TESTL(U32(modeStream2), k.mode.As32())
+	k.JNZ(LabelRef(stream2))
+	k.store(k.dst2, out, k.storePlain)
+	k.JMP(LabelRef(done))
+	k.Label(stream2)
+	k.store(k.dst2, out, k.storeStream)
+	k.Label(done)
+}
+
+// store stores every vector of out to the output that ends at end.
+func (k *kernel) store(end reg.GPVirtual, out [][]vec, how func(v vec, i int, m Mem)) {
+	for b := range out {
+		for i, v := range out[b] {
+			how(v, i, k.address(end, k.dstScale, (b*k.dst.vectors+i)*k.dst.bytes))
+		}
+	}
+}
+
+func (k *kernel) storePlain(v vec, _ int, m Mem) {
+	if k.isa == avx512 {
+		k.VMOVDQU64(v, m)
+	} else {
+		k.VMOVDQU(v, m)
+	}
+}
+
+func (k *kernel) storeStream(v vec, _ int, m Mem) { k.VMOVNTDQ(v, m) }
+
+func (k *kernel) storeMasked(v vec, i int, m Mem) {
+	if k.wide(k.dst) {
+		k.VMOVDQU32(v, k.masks[k.dst][i], m)
+	} else {
+		k.VMOVDQU8(v, k.masks[k.dst][i], m)
+	}
+}
+
+// wide reports whether the elements of a side are wider than those of the other one.
+func (k *kernel) wide(s side) bool { return s.element > min(k.src.element, k.dst.element) }
+
+// loadIotas loads, for every vector of a block, where its elements lie, counted in bytes of the narrower side: as bytes, or
+// as doublewords for the wider side.
+func (k *kernel) loadIotas() {
+	for _, s := range []side{k.src, k.dst} {
+		if k.iotas[s] != nil {
+			continue
+		}
+		for v := range s.vectors {
+			var content []byte
+			if k.wide(s) {
+				for i := range k.bytes / 4 {
+					at := (v*k.bytes/4 + i) * min(k.src.element, k.dst.element)
+					content = binary.LittleEndian.AppendUint32(content, uint32(at))
+				}
+			} else {
+				for i := range k.bytes {
+					content = append(content, byte(i))
+				}
+			}
+			k.iotas[s] = append(k.iotas[s], pool.add(content))
+		}
+	}
+}
+
+// loadMasks computes which elements of the block at hand exist: those before the end. The distance to it, at, is less than a
+// step and so fits in a byte.
+func (k *kernel) loadMasks() {
+	clear(k.masks)
+	for _, s := range []side{k.src, k.dst} {
+		if k.masks[s] != nil {
+			continue
+		}
+		rest := k.v()
+		zero := k.zero()
+		if k.wide(s) {
+			k.VPBROADCASTD(k.at.As32(), rest)
+			k.VPSUBD(rest, zero, rest)
+		} else {
+			k.VPBROADCASTB(k.at.As32(), rest)
+			k.VPSUBB(rest, zero, rest)
+		}
+		for v := range s.vectors {
+			m, iota := k.K(), k.reg(k.iotas[s][v])
+			if k.wide(s) {
+				k.VPCMPUD(U8(1), rest, iota, m)
+			} else {
+				k.VPCMPUB(U8(1), rest, iota, m)
+			}
+			k.masks[s] = append(k.masks[s], m)
+		}
+	}
+}

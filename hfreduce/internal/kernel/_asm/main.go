@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command _asm writes the assembly of package kernel, into the folder above or the one given. It is a module of its own so
+// that those who use the library need not load what it needs.
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/pass"
+	"github.com/mmcloughlin/avo/printer"
+)
+
+func main() {
+	log.SetFlags(0)
+	folder := ".."
+	if len(os.Args) > 1 {
+		folder = os.Args[1]
+	}
+	files, err := generate()
+	check(err)
+	for name, content := range files {
+		check(os.WriteFile(filepath.Join(folder, name), content, 0o644))
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal("_asm: ", err)
+	}
+}
+
+const (
+	licence   = "// SPDX-License-Identifier: Apache-2.0\n\n"
+	generator = "command: go generate"
+)
+
+// generate returns the contents of all files by name.
+func generate() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	stubs := ir.NewFile()
+	for _, i := range []isa{avx2, avx512} {
+		for _, family := range families() {
+			ctx := build.NewContext()
+			pool = &constants{ctx: ctx, seen: map[string]Mem{}}
+			for _, s := range family.kernels {
+				s.write(&function{Context: ctx, isa: i, consts: map[string]Op{}})
+			}
+			file, err := ctx.Result()
+			if err != nil {
+				return nil, fmt.Errorf("%s %s: %w", family.name, i.name, err)
+			}
+			if err := pass.Compile.Execute(file); err != nil {
+				return nil, fmt.Errorf("%s %s: %w", family.name, i.name, err)
+			}
+			config := printer.Config{Name: generator, Pkg: "kernel"}
+			text, err := printer.NewGoAsm(config).Print(file)
+			if err != nil {
+				return nil, err
+			}
+			files[fmt.Sprintf("%s_%s_amd64.s", family.file, strings.ToLower(i.name))] = append([]byte(licence), text...)
+			for _, section := range file.Sections {
+				if fn, ok := section.(*ir.Function); ok {
+					stubs.AddSection(fn)
+				}
+			}
+		}
+	}
+	text, err := printer.NewStubs(printer.Config{Name: generator, Pkg: "kernel"}).Print(stubs)
+	if err != nil {
+		return nil, err
+	}
+	files["kernels_amd64.go"] = slices.Concat([]byte(licence), bytes.TrimSpace(text), []byte("\n"), dispatch())
+	return files, nil
+}
