@@ -14,8 +14,8 @@ type Backend uint8
 // The backends, from the one that runs anywhere to the fastest.
 const (
 	Generic Backend = iota // portable Go, the reference for all others
-	AVX2                   // x86-64 with AVX2 and F16C
-	AVX512                 // x86-64 with AVX-512 F, BW, DQ, VL and VBMI
+	AVX2                   // x86-64 with AVX2, FMA and F16C
+	AVX512                 // x86-64 with AVX-512 F, BW, DQ and VL; float8 needs VBMI, too, and falls back to AVX2
 )
 
 // backendNames holds the backends' names, by number. Read only.
@@ -43,7 +43,7 @@ func Backends() []Backend {
 // Environment names the environment variable that overrides the choice of the backend.
 const Environment = "HFREDUCE_KERNEL"
 
-// selected is the backend of Spec.Reduce, chosenBy what is wrong with the choice in the environment. They are set once,
+// selected is the backend of Spec.Reduce, errSelected what is wrong with the choice in the environment. They are set once,
 // before anything runs, so that calls need no lock.
 var selected, errSelected = choose(os.Getenv(Environment))
 

@@ -117,9 +117,13 @@ func TestReduceEmpty(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	best := Backends()[len(Backends())-1]
-	for _, b := range Backends() {
-		if got, err := choose(b.String()); got != b || err != nil {
-			t.Errorf("choose(%q) = %s, %v", b, got, err)
+	for i, name := range backendNames {
+		b := Backend(i)
+		switch got, err := choose(name); {
+		case b.Available() && (got != b || err != nil):
+			t.Errorf("choose(%q) = %s, %v", name, got, err)
+		case !b.Available() && (got != best || err == nil || !strings.Contains(err.Error(), "HFREDUCE_KERNEL="+name)):
+			t.Errorf("choose(%q), which is not available, = %s, %v, want %s and an error", name, got, err, best)
 		}
 	}
 	if got, err := choose(""); got != best || err != nil {
@@ -128,8 +132,11 @@ func TestChoose(t *testing.T) {
 	if got, err := choose("sse9"); got != best || err == nil || !strings.Contains(err.Error(), `HFREDUCE_KERNEL="sse9"`) {
 		t.Errorf("unknown backend: %s, %v, want %s and an error", got, err, best)
 	}
-	if !selected.Available() {
-		t.Errorf("%s is selected, but not available", selected)
+	if b, _ := Selected(); b != selected || !b.Available() {
+		t.Errorf("%s is selected, available %v, and %s used", b, b.Available(), selected)
+	}
+	if name := Backend(99).String(); name != "Backend(99)" {
+		t.Errorf("backend 99 is named %s", name)
 	}
 }
 

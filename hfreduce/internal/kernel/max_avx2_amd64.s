@@ -317,39 +317,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -367,7 +334,7 @@ blocks:
 	VPXOR   Y1, Y0, Y0
 	VPADDD  const1<>+0(SB), Y0, Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VMOVDQU (BX)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -375,7 +342,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VMOVDQU (SI)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -383,7 +350,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VMOVDQU (DI)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -391,7 +358,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R8)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -399,7 +366,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R9)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -407,7 +374,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R10)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -415,7 +382,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R11)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -423,7 +390,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R12)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -431,7 +398,7 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VMOVDQU (CX)(AX*1), Y1
 	VPSRAD  $0x1f, Y1, Y2
 	VPAND   const0<>+0(SB), Y2, Y2
@@ -439,37 +406,16 @@ blocks:
 	VPADDD  const1<>+0(SB), Y1, Y1
 	VPMAXSD Y1, Y0, Y0
 
-combined7:
+combined4:
 	VPADDD  const2<>+0(SB), Y0, Y0
 	VPSRAD  $0x1f, Y0, Y1
 	VPAND   const0<>+0(SB), Y1, Y1
 	VPXOR   Y1, Y0, Y0
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -481,6 +427,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 DATA const0<>+0(SB)/8, $0x7fffffff7fffffff
 DATA const0<>+8(SB)/8, $0x7fffffff7fffffff
@@ -893,39 +893,6 @@ combined1:
 	VMOVDQU  Y1, 32(R13)(AX*1)
 	VMOVDQU  Y2, 64(R13)(AX*1)
 	VMOVDQU  Y3, 96(R13)(AX*1)
-	JMP      stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -944,7 +911,7 @@ blocks:
 	VPXOR     Y1, Y0, Y0
 	VPADDQ    const4<>+0(SB), Y0, Y0
 	CMPB      R15, $0x01
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (BX)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -954,7 +921,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x02
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (SI)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -964,7 +931,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x03
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (DI)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -974,7 +941,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x04
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R8)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -984,7 +951,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x05
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R9)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -994,7 +961,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x06
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R10)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -1004,7 +971,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x07
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R11)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -1014,7 +981,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x08
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R12)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -1024,7 +991,7 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x09
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (CX)(AX*1), Y1
 	VPXOR     Y2, Y2, Y2
 	VPCMPGTQ  Y1, Y2, Y2
@@ -1034,38 +1001,17 @@ blocks:
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 
-combined7:
+combined4:
 	VPADDQ   const5<>+0(SB), Y0, Y0
 	VPXOR    Y1, Y1, Y1
 	VPCMPGTQ Y0, Y1, Y1
 	VPAND    const3<>+0(SB), Y1, Y1
 	VPXOR    Y1, Y0, Y0
 	TESTL    $0x00000100, R15
-	JNZ      special9
+	JNZ      special6
 	VMOVDQU  Y0, (R13)(AX*1)
-	JMP      stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -1077,6 +1023,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 DATA const3<>+0(SB)/8, $0x7fffffffffffffff
 DATA const3<>+8(SB)/8, $0x7fffffffffffffff
@@ -1409,39 +1409,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -1459,7 +1426,7 @@ blocks:
 	VPXOR   Y1, Y0, Y0
 	VPADDW  const7<>+0(SB), Y0, Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VMOVDQU (BX)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1467,7 +1434,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VMOVDQU (SI)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1475,7 +1442,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VMOVDQU (DI)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1483,7 +1450,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R8)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1491,7 +1458,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R9)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1499,7 +1466,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R10)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1507,7 +1474,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R11)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1515,7 +1482,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R12)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1523,7 +1490,7 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VMOVDQU (CX)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1531,37 +1498,16 @@ blocks:
 	VPADDW  const7<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 
-combined7:
+combined4:
 	VPADDW  const8<>+0(SB), Y0, Y0
 	VPSRAW  $0x0f, Y0, Y1
 	VPAND   const6<>+0(SB), Y1, Y1
 	VPXOR   Y1, Y0, Y0
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -1573,6 +1519,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 DATA const6<>+0(SB)/8, $0x7fff7fff7fff7fff
 DATA const6<>+8(SB)/8, $0x7fff7fff7fff7fff
@@ -1905,39 +1905,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -1955,7 +1922,7 @@ blocks:
 	VPXOR   Y1, Y0, Y0
 	VPADDW  const9<>+0(SB), Y0, Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VMOVDQU (BX)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1963,7 +1930,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VMOVDQU (SI)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1971,7 +1938,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VMOVDQU (DI)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1979,7 +1946,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R8)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1987,7 +1954,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R9)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -1995,7 +1962,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R10)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -2003,7 +1970,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R11)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -2011,7 +1978,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R12)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -2019,7 +1986,7 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VMOVDQU (CX)(AX*1), Y1
 	VPSRAW  $0x0f, Y1, Y2
 	VPAND   const6<>+0(SB), Y2, Y2
@@ -2027,37 +1994,16 @@ blocks:
 	VPADDW  const9<>+0(SB), Y1, Y1
 	VPMAXSW Y1, Y0, Y0
 
-combined7:
+combined4:
 	VPADDW  const10<>+0(SB), Y0, Y0
 	VPSRAW  $0x0f, Y0, Y1
 	VPAND   const6<>+0(SB), Y1, Y1
 	VPXOR   Y1, Y0, Y0
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -2069,6 +2015,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 DATA const9<>+0(SB)/8, $0xff81ff81ff81ff81
 DATA const9<>+8(SB)/8, $0xff81ff81ff81ff81
@@ -2439,39 +2439,6 @@ combined1:
 	VMOVDQU  Y1, 32(R13)(AX*1)
 	VMOVDQU  Y2, 64(R13)(AX*1)
 	VMOVDQU  Y3, 96(R13)(AX*1)
-	JMP      stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -2490,7 +2457,7 @@ blocks:
 	VPXOR    Y1, Y0, Y0
 	VPADDB   const12<>+0(SB), Y0, Y0
 	CMPB     R15, $0x01
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (BX)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2499,7 +2466,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x02
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (SI)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2508,7 +2475,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x03
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (DI)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2517,7 +2484,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x04
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R8)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2526,7 +2493,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x05
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R9)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2535,7 +2502,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x06
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R10)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2544,7 +2511,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x07
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R11)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2553,7 +2520,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x08
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R12)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2562,7 +2529,7 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x09
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (CX)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -2571,38 +2538,17 @@ blocks:
 	VPADDB   const12<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 
-combined7:
+combined4:
 	VPADDB   const13<>+0(SB), Y0, Y0
 	VPXOR    Y1, Y1, Y1
 	VPCMPGTB Y0, Y1, Y1
 	VPAND    const11<>+0(SB), Y1, Y1
 	VPXOR    Y1, Y0, Y0
 	TESTL    $0x00000100, R15
-	JNZ      special9
+	JNZ      special6
 	VMOVDQU  Y0, (R13)(AX*1)
-	JMP      stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -2614,6 +2560,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 DATA const11<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
 DATA const11<>+8(SB)/8, $0x7f7f7f7f7f7f7f7f
@@ -2990,39 +2990,6 @@ combined1:
 	VMOVDQU  Y1, 32(R13)(AX*1)
 	VMOVDQU  Y2, 64(R13)(AX*1)
 	VMOVDQU  Y3, 96(R13)(AX*1)
-	JMP      stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3041,7 +3008,7 @@ blocks:
 	VPXOR    Y1, Y0, Y0
 	VPADDB   const14<>+0(SB), Y0, Y0
 	CMPB     R15, $0x01
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (BX)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3050,7 +3017,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x02
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (SI)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3059,7 +3026,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x03
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (DI)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3068,7 +3035,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x04
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R8)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3077,7 +3044,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x05
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R9)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3086,7 +3053,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x06
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R10)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3095,7 +3062,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x07
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R11)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3104,7 +3071,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x08
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R12)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3113,7 +3080,7 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 	CMPB     R15, $0x09
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (CX)(AX*1), Y1
 	VPXOR    Y2, Y2, Y2
 	VPCMPGTB Y1, Y2, Y2
@@ -3122,38 +3089,17 @@ blocks:
 	VPADDB   const14<>+0(SB), Y1, Y1
 	VPMAXSB  Y1, Y0, Y0
 
-combined7:
+combined4:
 	VPADDB   const15<>+0(SB), Y0, Y0
 	VPXOR    Y1, Y1, Y1
 	VPCMPGTB Y0, Y1, Y1
 	VPAND    const11<>+0(SB), Y1, Y1
 	VPXOR    Y1, Y0, Y0
 	TESTL    $0x00000100, R15
-	JNZ      special9
+	JNZ      special6
 	VMOVDQU  Y0, (R13)(AX*1)
-	JMP      stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3165,6 +3111,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 DATA const14<>+0(SB)/8, $0xfdfdfdfdfdfdfdfd
 DATA const14<>+8(SB)/8, $0xfdfdfdfdfdfdfdfd
@@ -3279,39 +3279,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3325,60 +3292,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPMAXSB (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPMAXSB (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPMAXSB (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPMAXSB (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPMAXSB (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPMAXSB (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPMAXSB (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPMAXSB (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPMAXSB (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3390,6 +3336,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func maxUint8AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -3492,39 +3492,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3538,60 +3505,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPMAXUB (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPMAXUB (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPMAXUB (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPMAXUB (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPMAXUB (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPMAXUB (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPMAXUB (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPMAXUB (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPMAXUB (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3603,6 +3549,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func maxInt32AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -3705,39 +3705,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3751,60 +3718,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPMAXSD (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPMAXSD (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPMAXSD (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPMAXSD (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPMAXSD (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPMAXSD (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPMAXSD (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPMAXSD (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPMAXSD (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3816,6 +3762,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func maxUint32AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -3918,39 +3918,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3964,60 +3931,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPMAXUD (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPMAXUD (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPMAXUD (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPMAXUD (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPMAXUD (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPMAXUD (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPMAXUD (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPMAXUD (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPMAXUD (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -4029,6 +3975,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func maxInt64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -4203,39 +4203,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -4249,78 +4216,57 @@ rest:
 blocks:
 	VMOVDQU   (DX)(AX*1), Y0
 	CMPB      R15, $0x01
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (BX)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x02
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (SI)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x03
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (DI)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x04
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R8)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x05
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R9)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x06
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R10)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x07
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R11)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x08
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R12)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x09
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (CX)(AX*1), Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -4332,6 +4278,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func maxUint64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -4550,39 +4550,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -4597,88 +4564,67 @@ blocks:
 	VMOVDQU   (DX)(AX*1), Y0
 	VPXOR     const16<>+0(SB), Y0, Y0
 	CMPB      R15, $0x01
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (BX)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x02
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (SI)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x03
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (DI)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x04
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R8)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x05
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R9)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x06
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R10)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x07
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R11)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x08
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (R12)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 	CMPB      R15, $0x09
-	JE        combined7
+	JE        combined4
 	VMOVDQU   (CX)(AX*1), Y1
 	VPXOR     const16<>+0(SB), Y1, Y1
 	VPCMPGTQ  Y1, Y0, Y2
 	VBLENDVPD Y2, Y0, Y1, Y0
 
-combined7:
+combined4:
 	VPXOR   const16<>+0(SB), Y0, Y0
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -4690,6 +4636,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 DATA const16<>+0(SB)/8, $0x8000000000000000
 DATA const16<>+8(SB)/8, $0x8000000000000000

@@ -5,115 +5,95 @@
 #include "textflag.h"
 
 // func narrowFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·narrowFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*2), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*2), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*2), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*2), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*2), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*2), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*2), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*2), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*2), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*2), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-16
-	JG   rest
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*2), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*2), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*2), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*2), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*2), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*2), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*2), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*2), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*2), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*2), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*1), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*1), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const2<>+0(SB), Y0
+	CMPQ    AX, $-16
+	JG      rest
 
 loop:
-	VMOVDQU (DX)(AX*2), Y0
-	CMPB    R15, $0x01
-	JE      combined1
-	VADDPS  (BX)(AX*2), Y0, Y0
-	CMPB    R15, $0x02
-	JE      combined1
-	VADDPS  (SI)(AX*2), Y0, Y0
-	CMPB    R15, $0x03
-	JE      combined1
-	VADDPS  (DI)(AX*2), Y0, Y0
-	CMPB    R15, $0x04
-	JE      combined1
-	VADDPS  (R8)(AX*2), Y0, Y0
-	CMPB    R15, $0x05
-	JE      combined1
-	VADDPS  (R9)(AX*2), Y0, Y0
-	CMPB    R15, $0x06
-	JE      combined1
-	VADDPS  (R10)(AX*2), Y0, Y0
-	CMPB    R15, $0x07
-	JE      combined1
-	VADDPS  (R11)(AX*2), Y0, Y0
-	CMPB    R15, $0x08
-	JE      combined1
-	VADDPS  (R12)(AX*2), Y0, Y0
-	CMPB    R15, $0x09
-	JE      combined1
-	VADDPS  (CX)(AX*2), Y0, Y0
+	VMOVDQU     (DX)(AX*2), Y1
+	CMPB        R15, $0x01
+	JE          combined1
+	VMOVDQU     (BX)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x02
+	JE          combined1
+	VMOVDQU     (SI)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x03
+	JE          combined1
+	VMOVDQU     (DI)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x04
+	JE          combined1
+	VMOVDQU     (R8)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x05
+	JE          combined1
+	VMOVDQU     (R9)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x06
+	JE          combined1
+	VMOVDQU     (R10)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x07
+	JE          combined1
+	VMOVDQU     (R11)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x08
+	JE          combined1
+	VMOVDQU     (R12)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x09
+	JE          combined1
+	VMOVDQU     (CX)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y1
-	VMULPS       Y1, Y0, Y0
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y1
-	VDIVPS       Y1, Y0, Y0
-
-divided3:
-	VCMPPS    $0x03, Y0, Y0, Y1
-	VPOR      const0<>+0(SB), Y0, Y2
-	VPAND     const1<>+0(SB), Y2, Y2
-	VBLENDVPS Y1, Y2, Y0, Y0
-	VCVTPS2PH $0x00, Y0, X0
+scaled3:
+	VCMPPS    $0x03, Y1, Y1, Y2
+	VPOR      const0<>+0(SB), Y1, Y3
+	VPAND     const1<>+0(SB), Y3, Y3
+	VBLENDVPS Y2, Y3, Y1, Y1
+	VCVTPS2PH $0x00, Y1, X1
 	TESTL     $0x00000100, R15
 	JNZ       special5
-	VMOVDQU   X0, (R13)(AX*1)
-	JMP       stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU X0, (R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ X0, (R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU X0, (R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ X0, (R14)(AX*1)
+	VMOVDQU   X1, (R13)(AX*1)
 
 stored4:
 	ADDQ $+16, AX
@@ -125,80 +105,59 @@ rest:
 	JGE   end
 
 blocks:
-	VMOVDQU (DX)(AX*2), Y0
-	CMPB    R15, $0x01
-	JE      combined9
-	VADDPS  (BX)(AX*2), Y0, Y0
-	CMPB    R15, $0x02
-	JE      combined9
-	VADDPS  (SI)(AX*2), Y0, Y0
-	CMPB    R15, $0x03
-	JE      combined9
-	VADDPS  (DI)(AX*2), Y0, Y0
-	CMPB    R15, $0x04
-	JE      combined9
-	VADDPS  (R8)(AX*2), Y0, Y0
-	CMPB    R15, $0x05
-	JE      combined9
-	VADDPS  (R9)(AX*2), Y0, Y0
-	CMPB    R15, $0x06
-	JE      combined9
-	VADDPS  (R10)(AX*2), Y0, Y0
-	CMPB    R15, $0x07
-	JE      combined9
-	VADDPS  (R11)(AX*2), Y0, Y0
-	CMPB    R15, $0x08
-	JE      combined9
-	VADDPS  (R12)(AX*2), Y0, Y0
-	CMPB    R15, $0x09
-	JE      combined9
-	VADDPS  (CX)(AX*2), Y0, Y0
+	VMOVDQU     (DX)(AX*2), Y1
+	CMPB        R15, $0x01
+	JE          combined6
+	VMOVDQU     (BX)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x02
+	JE          combined6
+	VMOVDQU     (SI)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x03
+	JE          combined6
+	VMOVDQU     (DI)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x04
+	JE          combined6
+	VMOVDQU     (R8)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x05
+	JE          combined6
+	VMOVDQU     (R9)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x06
+	JE          combined6
+	VMOVDQU     (R10)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x07
+	JE          combined6
+	VMOVDQU     (R11)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x08
+	JE          combined6
+	VMOVDQU     (R12)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x09
+	JE          combined6
+	VMOVDQU     (CX)(AX*2), Y2
+	VFMADD231PS Y0, Y2, Y1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y1
-	VMULPS       Y1, Y0, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y1
-	VDIVPS       Y1, Y0, Y0
-
-divided11:
-	VCMPPS    $0x03, Y0, Y0, Y1
-	VPOR      const0<>+0(SB), Y0, Y2
-	VPAND     const1<>+0(SB), Y2, Y2
-	VBLENDVPS Y1, Y2, Y0, Y0
-	VCVTPS2PH $0x00, Y0, X0
+scaled8:
+	VCMPPS    $0x03, Y1, Y1, Y2
+	VPOR      const0<>+0(SB), Y1, Y3
+	VPAND     const1<>+0(SB), Y3, Y3
+	VBLENDVPS Y2, Y3, Y1, Y1
+	VCVTPS2PH $0x00, Y1, X1
 	TESTL     $0x00000100, R15
-	JNZ       special13
-	VMOVDQU   X0, (R13)(AX*1)
-	JMP       stored12
+	JNZ       special10
+	VMOVDQU   X1, (R13)(AX*1)
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU X0, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ X0, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU X0, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ X0, (R14)(AX*1)
-
-stored12:
+stored9:
 	ADDQ $+16, AX
 	JS   blocks
 
@@ -211,6 +170,72 @@ return:
 	VZEROUPPER
 	RET
 
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y1, Y1
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y1, Y1
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU X1, (R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ X1, (R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU X1, (R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ X1, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y1, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y1, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU X1, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ X1, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU X1, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ X1, (R14)(AX*1)
+	JMP      stored9
+
 DATA const0<>+0(SB)/8, $0x0040000000400000
 DATA const0<>+8(SB)/8, $0x0040000000400000
 DATA const0<>+16(SB)/8, $0x0040000000400000
@@ -222,6 +247,12 @@ DATA const1<>+8(SB)/8, $0xffc00000ffc00000
 DATA const1<>+16(SB)/8, $0xffc00000ffc00000
 DATA const1<>+24(SB)/8, $0xffc00000ffc00000
 GLOBL const1<>(SB), RODATA|NOPTR, $32
+
+DATA const2<>+0(SB)/8, $0x3f8000003f800000
+DATA const2<>+8(SB)/8, $0x3f8000003f800000
+DATA const2<>+16(SB)/8, $0x3f8000003f800000
+DATA const2<>+24(SB)/8, $0x3f8000003f800000
+GLOBL const2<>(SB), RODATA|NOPTR, $32
 
 // func narrowBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -301,21 +332,10 @@ loop:
 	VADDPS  32(CX)(AX*2), Y1, Y1
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y2
-	VMULPS       Y2, Y0, Y0
-	VMULPS       Y2, Y1, Y1
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y2
-	VDIVPS       Y2, Y0, Y0
-	VDIVPS       Y2, Y1, Y1
-
-divided3:
+scaled3:
 	VSHUFPS   $0x88, Y1, Y0, Y2
 	VSHUFPS   $0xdd, Y1, Y0, Y0
 	VPERMQ    $0xd8, Y2, Y2
@@ -329,40 +349,19 @@ divided3:
 	VPAND     const1<>+0(SB), Y3, Y3
 	VBLENDVPS Y1, Y3, Y0, Y0
 	VPSRLD    $0x10, Y2, Y1
-	VPAND     const4<>+0(SB), Y1, Y1
-	VPADDD    const3<>+0(SB), Y1, Y1
+	VPAND     const5<>+0(SB), Y1, Y1
+	VPADDD    const4<>+0(SB), Y1, Y1
 	VPADDD    Y2, Y1, Y1
 	VPSRLD    $0x10, Y0, Y2
-	VPAND     const4<>+0(SB), Y2, Y2
-	VPADDD    const3<>+0(SB), Y2, Y2
+	VPAND     const5<>+0(SB), Y2, Y2
+	VPADDD    const4<>+0(SB), Y2, Y2
 	VPADDD    Y0, Y2, Y2
 	VPSRLD    $0x10, Y1, Y1
-	VPAND     const2<>+0(SB), Y2, Y0
+	VPAND     const3<>+0(SB), Y2, Y0
 	VPOR      Y0, Y1, Y1
 	TESTL     $0x00000100, R15
 	JNZ       special5
 	VMOVDQU   Y1, (R13)(AX*1)
-	JMP       stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y1, (R14)(AX*1)
 
 stored4:
 	ADDQ $+32, AX
@@ -377,58 +376,47 @@ blocks:
 	VMOVDQU (DX)(AX*2), Y0
 	VMOVDQU 32(DX)(AX*2), Y1
 	CMPB    R15, $0x01
-	JE      combined9
+	JE      combined6
 	VADDPS  (BX)(AX*2), Y0, Y0
 	VADDPS  32(BX)(AX*2), Y1, Y1
 	CMPB    R15, $0x02
-	JE      combined9
+	JE      combined6
 	VADDPS  (SI)(AX*2), Y0, Y0
 	VADDPS  32(SI)(AX*2), Y1, Y1
 	CMPB    R15, $0x03
-	JE      combined9
+	JE      combined6
 	VADDPS  (DI)(AX*2), Y0, Y0
 	VADDPS  32(DI)(AX*2), Y1, Y1
 	CMPB    R15, $0x04
-	JE      combined9
+	JE      combined6
 	VADDPS  (R8)(AX*2), Y0, Y0
 	VADDPS  32(R8)(AX*2), Y1, Y1
 	CMPB    R15, $0x05
-	JE      combined9
+	JE      combined6
 	VADDPS  (R9)(AX*2), Y0, Y0
 	VADDPS  32(R9)(AX*2), Y1, Y1
 	CMPB    R15, $0x06
-	JE      combined9
+	JE      combined6
 	VADDPS  (R10)(AX*2), Y0, Y0
 	VADDPS  32(R10)(AX*2), Y1, Y1
 	CMPB    R15, $0x07
-	JE      combined9
+	JE      combined6
 	VADDPS  (R11)(AX*2), Y0, Y0
 	VADDPS  32(R11)(AX*2), Y1, Y1
 	CMPB    R15, $0x08
-	JE      combined9
+	JE      combined6
 	VADDPS  (R12)(AX*2), Y0, Y0
 	VADDPS  32(R12)(AX*2), Y1, Y1
 	CMPB    R15, $0x09
-	JE      combined9
+	JE      combined6
 	VADDPS  (CX)(AX*2), Y0, Y0
 	VADDPS  32(CX)(AX*2), Y1, Y1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y2
-	VMULPS       Y2, Y0, Y0
-	VMULPS       Y2, Y1, Y1
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y2
-	VDIVPS       Y2, Y0, Y0
-	VDIVPS       Y2, Y1, Y1
-
-divided11:
+scaled8:
 	VSHUFPS   $0x88, Y1, Y0, Y2
 	VSHUFPS   $0xdd, Y1, Y0, Y0
 	VPERMQ    $0xd8, Y2, Y2
@@ -442,42 +430,21 @@ divided11:
 	VPAND     const1<>+0(SB), Y3, Y3
 	VBLENDVPS Y1, Y3, Y0, Y0
 	VPSRLD    $0x10, Y2, Y1
-	VPAND     const4<>+0(SB), Y1, Y1
-	VPADDD    const3<>+0(SB), Y1, Y1
+	VPAND     const5<>+0(SB), Y1, Y1
+	VPADDD    const4<>+0(SB), Y1, Y1
 	VPADDD    Y2, Y1, Y1
 	VPSRLD    $0x10, Y0, Y2
-	VPAND     const4<>+0(SB), Y2, Y2
-	VPADDD    const3<>+0(SB), Y2, Y2
+	VPAND     const5<>+0(SB), Y2, Y2
+	VPADDD    const4<>+0(SB), Y2, Y2
 	VPADDD    Y0, Y2, Y2
 	VPSRLD    $0x10, Y1, Y1
-	VPAND     const2<>+0(SB), Y2, Y0
+	VPAND     const3<>+0(SB), Y2, Y0
 	VPOR      Y0, Y1, Y1
 	TESTL     $0x00000100, R15
-	JNZ       special13
+	JNZ       special10
 	VMOVDQU   Y1, (R13)(AX*1)
-	JMP       stored12
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y1, (R14)(AX*1)
-
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -490,749 +457,331 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const2<>+0(SB)/8, $0xffff0000ffff0000
-DATA const2<>+8(SB)/8, $0xffff0000ffff0000
-DATA const2<>+16(SB)/8, $0xffff0000ffff0000
-DATA const2<>+24(SB)/8, $0xffff0000ffff0000
-GLOBL const2<>(SB), RODATA|NOPTR, $32
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y0, Y0
+	VMULPS       Y2, Y1, Y1
+	JMP          scaled3
 
-DATA const3<>+0(SB)/8, $0x00007fff00007fff
-DATA const3<>+8(SB)/8, $0x00007fff00007fff
-DATA const3<>+16(SB)/8, $0x00007fff00007fff
-DATA const3<>+24(SB)/8, $0x00007fff00007fff
+divide11:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y0, Y0
+	VDIVPS       Y2, Y1, Y1
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y1, (R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y1, (R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y1, (R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y0, Y0
+	VMULPS       Y2, Y1, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y0, Y0
+	VDIVPS       Y2, Y1, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y1, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y1, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y1, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	JMP      stored9
+
+DATA const3<>+0(SB)/8, $0xffff0000ffff0000
+DATA const3<>+8(SB)/8, $0xffff0000ffff0000
+DATA const3<>+16(SB)/8, $0xffff0000ffff0000
+DATA const3<>+24(SB)/8, $0xffff0000ffff0000
 GLOBL const3<>(SB), RODATA|NOPTR, $32
 
-DATA const4<>+0(SB)/8, $0x0000000100000001
-DATA const4<>+8(SB)/8, $0x0000000100000001
-DATA const4<>+16(SB)/8, $0x0000000100000001
-DATA const4<>+24(SB)/8, $0x0000000100000001
+DATA const4<>+0(SB)/8, $0x00007fff00007fff
+DATA const4<>+8(SB)/8, $0x00007fff00007fff
+DATA const4<>+16(SB)/8, $0x00007fff00007fff
+DATA const4<>+24(SB)/8, $0x00007fff00007fff
 GLOBL const4<>(SB), RODATA|NOPTR, $32
 
-DATA const5<>+0(SB)/8, $0x0001000000010000
-DATA const5<>+8(SB)/8, $0x0001000000010000
-DATA const5<>+16(SB)/8, $0x0001000000010000
-DATA const5<>+24(SB)/8, $0x0001000000010000
+DATA const5<>+0(SB)/8, $0x0000000100000001
+DATA const5<>+8(SB)/8, $0x0000000100000001
+DATA const5<>+16(SB)/8, $0x0000000100000001
+DATA const5<>+24(SB)/8, $0x0000000100000001
 GLOBL const5<>(SB), RODATA|NOPTR, $32
 
-// func narrowFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
-TEXT ·narrowFloat8E4M3AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*4), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*4), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*4), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*4), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*4), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*4), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*4), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*4), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*4), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*4), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-32
-	JG   rest
-
-loop:
-	VMOVDQU (DX)(AX*4), Y0
-	VMOVDQU 32(DX)(AX*4), Y1
-	VMOVDQU 64(DX)(AX*4), Y2
-	VMOVDQU 96(DX)(AX*4), Y3
-	CMPB    R15, $0x01
-	JE      combined1
-	VADDPS  (BX)(AX*4), Y0, Y0
-	VADDPS  32(BX)(AX*4), Y1, Y1
-	VADDPS  64(BX)(AX*4), Y2, Y2
-	VADDPS  96(BX)(AX*4), Y3, Y3
-	CMPB    R15, $0x02
-	JE      combined1
-	VADDPS  (SI)(AX*4), Y0, Y0
-	VADDPS  32(SI)(AX*4), Y1, Y1
-	VADDPS  64(SI)(AX*4), Y2, Y2
-	VADDPS  96(SI)(AX*4), Y3, Y3
-	CMPB    R15, $0x03
-	JE      combined1
-	VADDPS  (DI)(AX*4), Y0, Y0
-	VADDPS  32(DI)(AX*4), Y1, Y1
-	VADDPS  64(DI)(AX*4), Y2, Y2
-	VADDPS  96(DI)(AX*4), Y3, Y3
-	CMPB    R15, $0x04
-	JE      combined1
-	VADDPS  (R8)(AX*4), Y0, Y0
-	VADDPS  32(R8)(AX*4), Y1, Y1
-	VADDPS  64(R8)(AX*4), Y2, Y2
-	VADDPS  96(R8)(AX*4), Y3, Y3
-	CMPB    R15, $0x05
-	JE      combined1
-	VADDPS  (R9)(AX*4), Y0, Y0
-	VADDPS  32(R9)(AX*4), Y1, Y1
-	VADDPS  64(R9)(AX*4), Y2, Y2
-	VADDPS  96(R9)(AX*4), Y3, Y3
-	CMPB    R15, $0x06
-	JE      combined1
-	VADDPS  (R10)(AX*4), Y0, Y0
-	VADDPS  32(R10)(AX*4), Y1, Y1
-	VADDPS  64(R10)(AX*4), Y2, Y2
-	VADDPS  96(R10)(AX*4), Y3, Y3
-	CMPB    R15, $0x07
-	JE      combined1
-	VADDPS  (R11)(AX*4), Y0, Y0
-	VADDPS  32(R11)(AX*4), Y1, Y1
-	VADDPS  64(R11)(AX*4), Y2, Y2
-	VADDPS  96(R11)(AX*4), Y3, Y3
-	CMPB    R15, $0x08
-	JE      combined1
-	VADDPS  (R12)(AX*4), Y0, Y0
-	VADDPS  32(R12)(AX*4), Y1, Y1
-	VADDPS  64(R12)(AX*4), Y2, Y2
-	VADDPS  96(R12)(AX*4), Y3, Y3
-	CMPB    R15, $0x09
-	JE      combined1
-	VADDPS  (CX)(AX*4), Y0, Y0
-	VADDPS  32(CX)(AX*4), Y1, Y1
-	VADDPS  64(CX)(AX*4), Y2, Y2
-	VADDPS  96(CX)(AX*4), Y3, Y3
-
-combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y0, Y0
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y3, Y3
-	JMP          divided3
-
-divide2:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y0, Y0
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y3, Y3
-
-divided3:
-	VSHUFPS     $0x88, Y1, Y0, Y4
-	VSHUFPS     $0xdd, Y1, Y0, Y0
-	VPERMQ      $0xd8, Y4, Y4
-	VPERMQ      $0xd8, Y0, Y0
-	VSHUFPS     $0x88, Y3, Y2, Y1
-	VSHUFPS     $0xdd, Y3, Y2, Y2
-	VPERMQ      $0xd8, Y1, Y1
-	VPERMQ      $0xd8, Y2, Y2
-	VCMPPS      $0x03, Y4, Y4, Y3
-	VPOR        const0<>+0(SB), Y4, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y4, Y4
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        const0<>+0(SB), Y1, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y1, Y1
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        const0<>+0(SB), Y0, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y0, Y0
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        const0<>+0(SB), Y2, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y2, Y2
-	VPAND       const6<>+0(SB), Y4, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y4, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y4, Y3
-	VMOVDQU     const10<>+0(SB), Y4
-	VPANDN      Y6, Y4, Y4
-	VPOR        Y3, Y4, Y6
-	VMOVDQU     Y6, Y4
-	VPAND       const6<>+0(SB), Y1, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y1, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y1, Y1
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y1, Y3, Y6
-	VMOVDQU     Y6, Y1
-	VPAND       const6<>+0(SB), Y0, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y0, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y0, Y0
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y0, Y3, Y6
-	VMOVDQU     Y6, Y0
-	VPAND       const6<>+0(SB), Y2, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y2, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y2, Y2
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y2, Y3, Y6
-	VMOVDQU     Y6, Y2
-	VMULPS      const11<>+0(SB), Y4, Y4
-	VCVTPS2PH   $0x00, Y4, X5
-	VMULPS      const11<>+0(SB), Y1, Y1
-	VCVTPS2PH   $0x00, Y1, X1
-	VINSERTI128 $0x01, X1, Y5, Y1
-	VMULPS      const11<>+0(SB), Y0, Y0
-	VCVTPS2PH   $0x00, Y0, X5
-	VMULPS      const11<>+0(SB), Y2, Y2
-	VCVTPS2PH   $0x00, Y2, X0
-	VINSERTI128 $0x01, X0, Y5, Y0
-	VPSLLW      $0x01, Y1, Y2
-	VPSLLW      $0x01, Y0, Y3
-	VPSRLW      $0x08, Y2, Y2
-	VPAND       const12<>+0(SB), Y3, Y3
-	VPOR        Y3, Y2, Y2
-	VPMINUB     const13<>+0(SB), Y2, Y2
-	VPSRLW      $0x08, Y1, Y1
-	VPAND       const12<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
-	VPAND       const14<>+0(SB), Y1, Y0
-	VPOR        Y0, Y2, Y2
-	TESTL       $0x00000100, R15
-	JNZ         special5
-	VMOVDQU     Y2, (R13)(AX*1)
-	JMP         stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y2, (R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y2, (R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y2, (R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y2, (R14)(AX*1)
-
-stored4:
-	ADDQ $+32, AX
-	CMPQ AX, $-32
-	JLE  loop
-
-rest:
-	TESTQ AX, AX
-	JGE   end
-
-blocks:
-	VMOVDQU (DX)(AX*4), Y0
-	VMOVDQU 32(DX)(AX*4), Y1
-	VMOVDQU 64(DX)(AX*4), Y2
-	VMOVDQU 96(DX)(AX*4), Y3
-	CMPB    R15, $0x01
-	JE      combined9
-	VADDPS  (BX)(AX*4), Y0, Y0
-	VADDPS  32(BX)(AX*4), Y1, Y1
-	VADDPS  64(BX)(AX*4), Y2, Y2
-	VADDPS  96(BX)(AX*4), Y3, Y3
-	CMPB    R15, $0x02
-	JE      combined9
-	VADDPS  (SI)(AX*4), Y0, Y0
-	VADDPS  32(SI)(AX*4), Y1, Y1
-	VADDPS  64(SI)(AX*4), Y2, Y2
-	VADDPS  96(SI)(AX*4), Y3, Y3
-	CMPB    R15, $0x03
-	JE      combined9
-	VADDPS  (DI)(AX*4), Y0, Y0
-	VADDPS  32(DI)(AX*4), Y1, Y1
-	VADDPS  64(DI)(AX*4), Y2, Y2
-	VADDPS  96(DI)(AX*4), Y3, Y3
-	CMPB    R15, $0x04
-	JE      combined9
-	VADDPS  (R8)(AX*4), Y0, Y0
-	VADDPS  32(R8)(AX*4), Y1, Y1
-	VADDPS  64(R8)(AX*4), Y2, Y2
-	VADDPS  96(R8)(AX*4), Y3, Y3
-	CMPB    R15, $0x05
-	JE      combined9
-	VADDPS  (R9)(AX*4), Y0, Y0
-	VADDPS  32(R9)(AX*4), Y1, Y1
-	VADDPS  64(R9)(AX*4), Y2, Y2
-	VADDPS  96(R9)(AX*4), Y3, Y3
-	CMPB    R15, $0x06
-	JE      combined9
-	VADDPS  (R10)(AX*4), Y0, Y0
-	VADDPS  32(R10)(AX*4), Y1, Y1
-	VADDPS  64(R10)(AX*4), Y2, Y2
-	VADDPS  96(R10)(AX*4), Y3, Y3
-	CMPB    R15, $0x07
-	JE      combined9
-	VADDPS  (R11)(AX*4), Y0, Y0
-	VADDPS  32(R11)(AX*4), Y1, Y1
-	VADDPS  64(R11)(AX*4), Y2, Y2
-	VADDPS  96(R11)(AX*4), Y3, Y3
-	CMPB    R15, $0x08
-	JE      combined9
-	VADDPS  (R12)(AX*4), Y0, Y0
-	VADDPS  32(R12)(AX*4), Y1, Y1
-	VADDPS  64(R12)(AX*4), Y2, Y2
-	VADDPS  96(R12)(AX*4), Y3, Y3
-	CMPB    R15, $0x09
-	JE      combined9
-	VADDPS  (CX)(AX*4), Y0, Y0
-	VADDPS  32(CX)(AX*4), Y1, Y1
-	VADDPS  64(CX)(AX*4), Y2, Y2
-	VADDPS  96(CX)(AX*4), Y3, Y3
-
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y0, Y0
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y3, Y3
-	JMP          divided11
-
-divide10:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y0, Y0
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y3, Y3
-
-divided11:
-	VSHUFPS     $0x88, Y1, Y0, Y4
-	VSHUFPS     $0xdd, Y1, Y0, Y0
-	VPERMQ      $0xd8, Y4, Y4
-	VPERMQ      $0xd8, Y0, Y0
-	VSHUFPS     $0x88, Y3, Y2, Y1
-	VSHUFPS     $0xdd, Y3, Y2, Y2
-	VPERMQ      $0xd8, Y1, Y1
-	VPERMQ      $0xd8, Y2, Y2
-	VCMPPS      $0x03, Y4, Y4, Y3
-	VPOR        const0<>+0(SB), Y4, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y4, Y4
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        const0<>+0(SB), Y1, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y1, Y1
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        const0<>+0(SB), Y0, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y0, Y0
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        const0<>+0(SB), Y2, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y2, Y2
-	VPAND       const6<>+0(SB), Y4, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y4, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y4, Y3
-	VMOVDQU     const10<>+0(SB), Y4
-	VPANDN      Y6, Y4, Y4
-	VPOR        Y3, Y4, Y6
-	VMOVDQU     Y6, Y4
-	VPAND       const6<>+0(SB), Y1, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y1, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y1, Y1
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y1, Y3, Y6
-	VMOVDQU     Y6, Y1
-	VPAND       const6<>+0(SB), Y0, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y0, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y0, Y0
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y0, Y3, Y6
-	VMOVDQU     Y6, Y0
-	VPAND       const6<>+0(SB), Y2, Y3
-	VPMAXUD     const7<>+0(SB), Y3, Y3
-	VPMINUD     const8<>+0(SB), Y3, Y3
-	VPADDD      const9<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y2, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y2, Y2
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y2, Y3, Y6
-	VMOVDQU     Y6, Y2
-	VMULPS      const11<>+0(SB), Y4, Y4
-	VCVTPS2PH   $0x00, Y4, X5
-	VMULPS      const11<>+0(SB), Y1, Y1
-	VCVTPS2PH   $0x00, Y1, X1
-	VINSERTI128 $0x01, X1, Y5, Y1
-	VMULPS      const11<>+0(SB), Y0, Y0
-	VCVTPS2PH   $0x00, Y0, X5
-	VMULPS      const11<>+0(SB), Y2, Y2
-	VCVTPS2PH   $0x00, Y2, X0
-	VINSERTI128 $0x01, X0, Y5, Y0
-	VPSLLW      $0x01, Y1, Y2
-	VPSLLW      $0x01, Y0, Y3
-	VPSRLW      $0x08, Y2, Y2
-	VPAND       const12<>+0(SB), Y3, Y3
-	VPOR        Y3, Y2, Y2
-	VPMINUB     const13<>+0(SB), Y2, Y2
-	VPSRLW      $0x08, Y1, Y1
-	VPAND       const12<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
-	VPAND       const14<>+0(SB), Y1, Y0
-	VPOR        Y0, Y2, Y2
-	TESTL       $0x00000100, R15
-	JNZ         special13
-	VMOVDQU     Y2, (R13)(AX*1)
-	JMP         stored12
-
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y2, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y2, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y2, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y2, (R14)(AX*1)
-
-stored12:
-	ADDQ $+32, AX
-	JS   blocks
-
-end:
-	TESTL $0x00000a00, R15
-	JZ    return
-	SFENCE
-
-return:
-	VZEROUPPER
-	RET
-
-DATA const6<>+0(SB)/8, $0x7f8000007f800000
-DATA const6<>+8(SB)/8, $0x7f8000007f800000
-DATA const6<>+16(SB)/8, $0x7f8000007f800000
-DATA const6<>+24(SB)/8, $0x7f8000007f800000
+DATA const6<>+0(SB)/8, $0x0001000000010000
+DATA const6<>+8(SB)/8, $0x0001000000010000
+DATA const6<>+16(SB)/8, $0x0001000000010000
+DATA const6<>+24(SB)/8, $0x0001000000010000
 GLOBL const6<>(SB), RODATA|NOPTR, $32
 
-DATA const7<>+0(SB)/8, $0x3c8000003c800000
-DATA const7<>+8(SB)/8, $0x3c8000003c800000
-DATA const7<>+16(SB)/8, $0x3c8000003c800000
-DATA const7<>+24(SB)/8, $0x3c8000003c800000
-GLOBL const7<>(SB), RODATA|NOPTR, $32
-
-DATA const8<>+0(SB)/8, $0x4400000044000000
-DATA const8<>+8(SB)/8, $0x4400000044000000
-DATA const8<>+16(SB)/8, $0x4400000044000000
-DATA const8<>+24(SB)/8, $0x4400000044000000
-GLOBL const8<>(SB), RODATA|NOPTR, $32
-
-DATA const9<>+0(SB)/8, $0x0a4000000a400000
-DATA const9<>+8(SB)/8, $0x0a4000000a400000
-DATA const9<>+16(SB)/8, $0x0a4000000a400000
-DATA const9<>+24(SB)/8, $0x0a4000000a400000
-GLOBL const9<>(SB), RODATA|NOPTR, $32
-
-DATA const10<>+0(SB)/8, $0x8000000080000000
-DATA const10<>+8(SB)/8, $0x8000000080000000
-DATA const10<>+16(SB)/8, $0x8000000080000000
-DATA const10<>+24(SB)/8, $0x8000000080000000
-GLOBL const10<>(SB), RODATA|NOPTR, $32
-
-DATA const11<>+0(SB)/8, $0x3b8000003b800000
-DATA const11<>+8(SB)/8, $0x3b8000003b800000
-DATA const11<>+16(SB)/8, $0x3b8000003b800000
-DATA const11<>+24(SB)/8, $0x3b8000003b800000
-GLOBL const11<>(SB), RODATA|NOPTR, $32
-
-DATA const12<>+0(SB)/8, $0xff00ff00ff00ff00
-DATA const12<>+8(SB)/8, $0xff00ff00ff00ff00
-DATA const12<>+16(SB)/8, $0xff00ff00ff00ff00
-DATA const12<>+24(SB)/8, $0xff00ff00ff00ff00
-GLOBL const12<>(SB), RODATA|NOPTR, $32
-
-DATA const13<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
-DATA const13<>+8(SB)/8, $0x7f7f7f7f7f7f7f7f
-DATA const13<>+16(SB)/8, $0x7f7f7f7f7f7f7f7f
-DATA const13<>+24(SB)/8, $0x7f7f7f7f7f7f7f7f
-GLOBL const13<>(SB), RODATA|NOPTR, $32
-
-DATA const14<>+0(SB)/8, $0x8080808080808080
-DATA const14<>+8(SB)/8, $0x8080808080808080
-DATA const14<>+16(SB)/8, $0x8080808080808080
-DATA const14<>+24(SB)/8, $0x8080808080808080
-GLOBL const14<>(SB), RODATA|NOPTR, $32
-
-// func narrowFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
-TEXT ·narrowFloat8E5M2AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*4), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*4), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*4), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*4), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*4), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*4), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*4), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*4), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*4), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*4), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-32
-	JG   rest
+// func narrowFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·narrowFloat8E4M3AVX2(SB), NOSPLIT, $88-48
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*4), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*4), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*4), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*4), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*4), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*4), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*4), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*4), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*4), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*4), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*1), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*1), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const2<>+0(SB), Y0
+	CMPQ    AX, $-32
+	JG      rest
 
 loop:
-	VMOVDQU (DX)(AX*4), Y0
-	VMOVDQU 32(DX)(AX*4), Y1
-	VMOVDQU 64(DX)(AX*4), Y2
-	VMOVDQU 96(DX)(AX*4), Y3
-	CMPB    R15, $0x01
-	JE      combined1
-	VADDPS  (BX)(AX*4), Y0, Y0
-	VADDPS  32(BX)(AX*4), Y1, Y1
-	VADDPS  64(BX)(AX*4), Y2, Y2
-	VADDPS  96(BX)(AX*4), Y3, Y3
-	CMPB    R15, $0x02
-	JE      combined1
-	VADDPS  (SI)(AX*4), Y0, Y0
-	VADDPS  32(SI)(AX*4), Y1, Y1
-	VADDPS  64(SI)(AX*4), Y2, Y2
-	VADDPS  96(SI)(AX*4), Y3, Y3
-	CMPB    R15, $0x03
-	JE      combined1
-	VADDPS  (DI)(AX*4), Y0, Y0
-	VADDPS  32(DI)(AX*4), Y1, Y1
-	VADDPS  64(DI)(AX*4), Y2, Y2
-	VADDPS  96(DI)(AX*4), Y3, Y3
-	CMPB    R15, $0x04
-	JE      combined1
-	VADDPS  (R8)(AX*4), Y0, Y0
-	VADDPS  32(R8)(AX*4), Y1, Y1
-	VADDPS  64(R8)(AX*4), Y2, Y2
-	VADDPS  96(R8)(AX*4), Y3, Y3
-	CMPB    R15, $0x05
-	JE      combined1
-	VADDPS  (R9)(AX*4), Y0, Y0
-	VADDPS  32(R9)(AX*4), Y1, Y1
-	VADDPS  64(R9)(AX*4), Y2, Y2
-	VADDPS  96(R9)(AX*4), Y3, Y3
-	CMPB    R15, $0x06
-	JE      combined1
-	VADDPS  (R10)(AX*4), Y0, Y0
-	VADDPS  32(R10)(AX*4), Y1, Y1
-	VADDPS  64(R10)(AX*4), Y2, Y2
-	VADDPS  96(R10)(AX*4), Y3, Y3
-	CMPB    R15, $0x07
-	JE      combined1
-	VADDPS  (R11)(AX*4), Y0, Y0
-	VADDPS  32(R11)(AX*4), Y1, Y1
-	VADDPS  64(R11)(AX*4), Y2, Y2
-	VADDPS  96(R11)(AX*4), Y3, Y3
-	CMPB    R15, $0x08
-	JE      combined1
-	VADDPS  (R12)(AX*4), Y0, Y0
-	VADDPS  32(R12)(AX*4), Y1, Y1
-	VADDPS  64(R12)(AX*4), Y2, Y2
-	VADDPS  96(R12)(AX*4), Y3, Y3
-	CMPB    R15, $0x09
-	JE      combined1
-	VADDPS  (CX)(AX*4), Y0, Y0
-	VADDPS  32(CX)(AX*4), Y1, Y1
-	VADDPS  64(CX)(AX*4), Y2, Y2
-	VADDPS  96(CX)(AX*4), Y3, Y3
+	VMOVDQU     (DX)(AX*4), Y1
+	VMOVDQU     32(DX)(AX*4), Y2
+	VMOVDQU     64(DX)(AX*4), Y3
+	VMOVDQU     96(DX)(AX*4), Y4
+	CMPB        R15, $0x01
+	JE          combined1
+	VMOVDQU     (BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x02
+	JE          combined1
+	VMOVDQU     (SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x03
+	JE          combined1
+	VMOVDQU     (DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x04
+	JE          combined1
+	VMOVDQU     (R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x05
+	JE          combined1
+	VMOVDQU     (R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x06
+	JE          combined1
+	VMOVDQU     (R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x07
+	JE          combined1
+	VMOVDQU     (R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x08
+	JE          combined1
+	VMOVDQU     (R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x09
+	JE          combined1
+	VMOVDQU     (CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y0, Y0
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y3, Y3
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y0, Y0
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y3, Y3
-
-divided3:
-	VSHUFPS     $0x88, Y1, Y0, Y4
-	VSHUFPS     $0xdd, Y1, Y0, Y0
-	VPERMQ      $0xd8, Y4, Y4
-	VPERMQ      $0xd8, Y0, Y0
-	VSHUFPS     $0x88, Y3, Y2, Y1
-	VSHUFPS     $0xdd, Y3, Y2, Y2
+scaled3:
+	VSHUFPS     $0x88, Y2, Y1, Y5
+	VSHUFPS     $0xdd, Y2, Y1, Y1
+	VPERMQ      $0xd8, Y5, Y5
 	VPERMQ      $0xd8, Y1, Y1
+	VSHUFPS     $0x88, Y4, Y3, Y2
+	VSHUFPS     $0xdd, Y4, Y3, Y3
 	VPERMQ      $0xd8, Y2, Y2
-	VCMPPS      $0x03, Y4, Y4, Y3
-	VPOR        const0<>+0(SB), Y4, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y4, Y4
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        const0<>+0(SB), Y1, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y1, Y1
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        const0<>+0(SB), Y0, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y0, Y0
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        const0<>+0(SB), Y2, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y2, Y2
-	VPAND       const6<>+0(SB), Y4, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y4, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y4, Y3
-	VMOVDQU     const10<>+0(SB), Y4
-	VPANDN      Y6, Y4, Y4
-	VPOR        Y3, Y4, Y6
-	VMOVDQU     Y6, Y4
-	VPAND       const6<>+0(SB), Y1, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y1, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y1, Y1
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y1, Y3, Y6
-	VMOVDQU     Y6, Y1
-	VPAND       const6<>+0(SB), Y0, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y0, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y0, Y0
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y0, Y3, Y6
-	VMOVDQU     Y6, Y0
-	VPAND       const6<>+0(SB), Y2, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y2, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y2, Y2
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y2, Y3, Y6
-	VMOVDQU     Y6, Y2
-	VCVTPS2PH   $0x00, Y4, X5
-	VCVTPS2PH   $0x00, Y1, X1
-	VINSERTI128 $0x01, X1, Y5, Y1
-	VCVTPS2PH   $0x00, Y0, X5
-	VCVTPS2PH   $0x00, Y2, X0
-	VINSERTI128 $0x01, X0, Y5, Y0
-	VPSRLW      $0x08, Y1, Y1
-	VPAND       const12<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
+	VPERMQ      $0xd8, Y3, Y3
+	VCMPPS      $0x03, Y5, Y5, Y4
+	VPOR        const0<>+0(SB), Y5, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y5, Y5
+	VCMPPS      $0x03, Y2, Y2, Y4
+	VPOR        const0<>+0(SB), Y2, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y4
+	VPOR        const0<>+0(SB), Y1, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y1, Y1
+	VCMPPS      $0x03, Y3, Y3, Y4
+	VPOR        const0<>+0(SB), Y3, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y3, Y3
+	VPAND       const7<>+0(SB), Y5, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y5, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y5, Y4
+	VMOVDQU     const11<>+0(SB), Y5
+	VPANDN      Y7, Y5, Y5
+	VPOR        Y4, Y5, Y7
+	VMOVDQU     Y7, Y5
+	VPAND       const7<>+0(SB), Y2, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y2, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y2, Y2
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y2, Y4, Y7
+	VMOVDQU     Y7, Y2
+	VPAND       const7<>+0(SB), Y1, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y1, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y1, Y1
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y1, Y4, Y7
+	VMOVDQU     Y7, Y1
+	VPAND       const7<>+0(SB), Y3, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y3, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y3, Y3
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y3, Y4, Y7
+	VMOVDQU     Y7, Y3
+	VMULPS      const12<>+0(SB), Y5, Y5
+	VCVTPS2PH   $0x00, Y5, X6
+	VMULPS      const12<>+0(SB), Y2, Y2
+	VCVTPS2PH   $0x00, Y2, X2
+	VINSERTI128 $0x01, X2, Y6, Y2
+	VMULPS      const12<>+0(SB), Y1, Y1
+	VCVTPS2PH   $0x00, Y1, X6
+	VMULPS      const12<>+0(SB), Y3, Y3
+	VCVTPS2PH   $0x00, Y3, X1
+	VINSERTI128 $0x01, X1, Y6, Y1
+	VPSLLW      $0x01, Y2, Y3
+	VPSLLW      $0x01, Y1, Y4
+	VPSRLW      $0x08, Y3, Y3
+	VPAND       const13<>+0(SB), Y4, Y4
+	VPOR        Y4, Y3, Y3
+	VPMINUB     const14<>+0(SB), Y3, Y3
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	VPAND       const15<>+0(SB), Y2, Y1
+	VPOR        Y1, Y3, Y3
 	TESTL       $0x00000100, R15
 	JNZ         special5
-	VMOVDQU     Y1, (R13)(AX*1)
-	JMP         stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y1, (R14)(AX*1)
+	VMOVDQU     Y3, (R13)(AX*1)
 
 stored4:
 	ADDQ $+32, AX
@@ -1244,188 +793,200 @@ rest:
 	JGE   end
 
 blocks:
-	VMOVDQU (DX)(AX*4), Y0
-	VMOVDQU 32(DX)(AX*4), Y1
-	VMOVDQU 64(DX)(AX*4), Y2
-	VMOVDQU 96(DX)(AX*4), Y3
-	CMPB    R15, $0x01
-	JE      combined9
-	VADDPS  (BX)(AX*4), Y0, Y0
-	VADDPS  32(BX)(AX*4), Y1, Y1
-	VADDPS  64(BX)(AX*4), Y2, Y2
-	VADDPS  96(BX)(AX*4), Y3, Y3
-	CMPB    R15, $0x02
-	JE      combined9
-	VADDPS  (SI)(AX*4), Y0, Y0
-	VADDPS  32(SI)(AX*4), Y1, Y1
-	VADDPS  64(SI)(AX*4), Y2, Y2
-	VADDPS  96(SI)(AX*4), Y3, Y3
-	CMPB    R15, $0x03
-	JE      combined9
-	VADDPS  (DI)(AX*4), Y0, Y0
-	VADDPS  32(DI)(AX*4), Y1, Y1
-	VADDPS  64(DI)(AX*4), Y2, Y2
-	VADDPS  96(DI)(AX*4), Y3, Y3
-	CMPB    R15, $0x04
-	JE      combined9
-	VADDPS  (R8)(AX*4), Y0, Y0
-	VADDPS  32(R8)(AX*4), Y1, Y1
-	VADDPS  64(R8)(AX*4), Y2, Y2
-	VADDPS  96(R8)(AX*4), Y3, Y3
-	CMPB    R15, $0x05
-	JE      combined9
-	VADDPS  (R9)(AX*4), Y0, Y0
-	VADDPS  32(R9)(AX*4), Y1, Y1
-	VADDPS  64(R9)(AX*4), Y2, Y2
-	VADDPS  96(R9)(AX*4), Y3, Y3
-	CMPB    R15, $0x06
-	JE      combined9
-	VADDPS  (R10)(AX*4), Y0, Y0
-	VADDPS  32(R10)(AX*4), Y1, Y1
-	VADDPS  64(R10)(AX*4), Y2, Y2
-	VADDPS  96(R10)(AX*4), Y3, Y3
-	CMPB    R15, $0x07
-	JE      combined9
-	VADDPS  (R11)(AX*4), Y0, Y0
-	VADDPS  32(R11)(AX*4), Y1, Y1
-	VADDPS  64(R11)(AX*4), Y2, Y2
-	VADDPS  96(R11)(AX*4), Y3, Y3
-	CMPB    R15, $0x08
-	JE      combined9
-	VADDPS  (R12)(AX*4), Y0, Y0
-	VADDPS  32(R12)(AX*4), Y1, Y1
-	VADDPS  64(R12)(AX*4), Y2, Y2
-	VADDPS  96(R12)(AX*4), Y3, Y3
-	CMPB    R15, $0x09
-	JE      combined9
-	VADDPS  (CX)(AX*4), Y0, Y0
-	VADDPS  32(CX)(AX*4), Y1, Y1
-	VADDPS  64(CX)(AX*4), Y2, Y2
-	VADDPS  96(CX)(AX*4), Y3, Y3
+	VMOVDQU     (DX)(AX*4), Y1
+	VMOVDQU     32(DX)(AX*4), Y2
+	VMOVDQU     64(DX)(AX*4), Y3
+	VMOVDQU     96(DX)(AX*4), Y4
+	CMPB        R15, $0x01
+	JE          combined6
+	VMOVDQU     (BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x02
+	JE          combined6
+	VMOVDQU     (SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x03
+	JE          combined6
+	VMOVDQU     (DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x04
+	JE          combined6
+	VMOVDQU     (R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x05
+	JE          combined6
+	VMOVDQU     (R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x06
+	JE          combined6
+	VMOVDQU     (R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x07
+	JE          combined6
+	VMOVDQU     (R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x08
+	JE          combined6
+	VMOVDQU     (R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x09
+	JE          combined6
+	VMOVDQU     (CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y0, Y0
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y3, Y3
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y0, Y0
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y3, Y3
-
-divided11:
-	VSHUFPS     $0x88, Y1, Y0, Y4
-	VSHUFPS     $0xdd, Y1, Y0, Y0
-	VPERMQ      $0xd8, Y4, Y4
-	VPERMQ      $0xd8, Y0, Y0
-	VSHUFPS     $0x88, Y3, Y2, Y1
-	VSHUFPS     $0xdd, Y3, Y2, Y2
+scaled8:
+	VSHUFPS     $0x88, Y2, Y1, Y5
+	VSHUFPS     $0xdd, Y2, Y1, Y1
+	VPERMQ      $0xd8, Y5, Y5
 	VPERMQ      $0xd8, Y1, Y1
+	VSHUFPS     $0x88, Y4, Y3, Y2
+	VSHUFPS     $0xdd, Y4, Y3, Y3
 	VPERMQ      $0xd8, Y2, Y2
-	VCMPPS      $0x03, Y4, Y4, Y3
-	VPOR        const0<>+0(SB), Y4, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y4, Y4
-	VCMPPS      $0x03, Y1, Y1, Y3
-	VPOR        const0<>+0(SB), Y1, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y1, Y1
-	VCMPPS      $0x03, Y0, Y0, Y3
-	VPOR        const0<>+0(SB), Y0, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y0, Y0
-	VCMPPS      $0x03, Y2, Y2, Y3
-	VPOR        const0<>+0(SB), Y2, Y6
-	VPAND       const1<>+0(SB), Y6, Y6
-	VBLENDVPS   Y3, Y6, Y2, Y2
-	VPAND       const6<>+0(SB), Y4, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y4, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y4, Y3
-	VMOVDQU     const10<>+0(SB), Y4
-	VPANDN      Y6, Y4, Y4
-	VPOR        Y3, Y4, Y6
-	VMOVDQU     Y6, Y4
-	VPAND       const6<>+0(SB), Y1, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y1, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y1, Y1
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y1, Y3, Y6
-	VMOVDQU     Y6, Y1
-	VPAND       const6<>+0(SB), Y0, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y0, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y0, Y0
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y0, Y3, Y6
-	VMOVDQU     Y6, Y0
-	VPAND       const6<>+0(SB), Y2, Y3
-	VPMAXUD     const15<>+0(SB), Y3, Y3
-	VPMINUD     const16<>+0(SB), Y3, Y3
-	VPADDD      const17<>+0(SB), Y3, Y3
-	VADDPS      Y3, Y2, Y6
-	VSUBPS      Y3, Y6, Y6
-	VPAND       const10<>+0(SB), Y2, Y2
-	VMOVDQU     const10<>+0(SB), Y3
-	VPANDN      Y6, Y3, Y3
-	VPOR        Y2, Y3, Y6
-	VMOVDQU     Y6, Y2
-	VCVTPS2PH   $0x00, Y4, X5
-	VCVTPS2PH   $0x00, Y1, X1
-	VINSERTI128 $0x01, X1, Y5, Y1
-	VCVTPS2PH   $0x00, Y0, X5
-	VCVTPS2PH   $0x00, Y2, X0
-	VINSERTI128 $0x01, X0, Y5, Y0
-	VPSRLW      $0x08, Y1, Y1
-	VPAND       const12<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
+	VPERMQ      $0xd8, Y3, Y3
+	VCMPPS      $0x03, Y5, Y5, Y4
+	VPOR        const0<>+0(SB), Y5, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y5, Y5
+	VCMPPS      $0x03, Y2, Y2, Y4
+	VPOR        const0<>+0(SB), Y2, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y4
+	VPOR        const0<>+0(SB), Y1, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y1, Y1
+	VCMPPS      $0x03, Y3, Y3, Y4
+	VPOR        const0<>+0(SB), Y3, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y3, Y3
+	VPAND       const7<>+0(SB), Y5, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y5, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y5, Y4
+	VMOVDQU     const11<>+0(SB), Y5
+	VPANDN      Y7, Y5, Y5
+	VPOR        Y4, Y5, Y7
+	VMOVDQU     Y7, Y5
+	VPAND       const7<>+0(SB), Y2, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y2, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y2, Y2
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y2, Y4, Y7
+	VMOVDQU     Y7, Y2
+	VPAND       const7<>+0(SB), Y1, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y1, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y1, Y1
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y1, Y4, Y7
+	VMOVDQU     Y7, Y1
+	VPAND       const7<>+0(SB), Y3, Y4
+	VPMAXUD     const8<>+0(SB), Y4, Y4
+	VPMINUD     const9<>+0(SB), Y4, Y4
+	VPADDD      const10<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y3, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y3, Y3
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y3, Y4, Y7
+	VMOVDQU     Y7, Y3
+	VMULPS      const12<>+0(SB), Y5, Y5
+	VCVTPS2PH   $0x00, Y5, X6
+	VMULPS      const12<>+0(SB), Y2, Y2
+	VCVTPS2PH   $0x00, Y2, X2
+	VINSERTI128 $0x01, X2, Y6, Y2
+	VMULPS      const12<>+0(SB), Y1, Y1
+	VCVTPS2PH   $0x00, Y1, X6
+	VMULPS      const12<>+0(SB), Y3, Y3
+	VCVTPS2PH   $0x00, Y3, X1
+	VINSERTI128 $0x01, X1, Y6, Y1
+	VPSLLW      $0x01, Y2, Y3
+	VPSLLW      $0x01, Y1, Y4
+	VPSRLW      $0x08, Y3, Y3
+	VPAND       const13<>+0(SB), Y4, Y4
+	VPOR        Y4, Y3, Y3
+	VPMINUB     const14<>+0(SB), Y3, Y3
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	VPAND       const15<>+0(SB), Y2, Y1
+	VPOR        Y1, Y3, Y3
 	TESTL       $0x00000100, R15
-	JNZ         special13
-	VMOVDQU     Y1, (R13)(AX*1)
-	JMP         stored12
+	JNZ         special10
+	VMOVDQU     Y3, (R13)(AX*1)
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y1, (R14)(AX*1)
-
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -1438,20 +999,654 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const15<>+0(SB)/8, $0x3880000038800000
-DATA const15<>+8(SB)/8, $0x3880000038800000
-DATA const15<>+16(SB)/8, $0x3880000038800000
-DATA const15<>+24(SB)/8, $0x3880000038800000
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y1, Y1
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y4, Y4
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y1, Y1
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y4, Y4
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y3, (R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y3, (R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y3, (R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y3, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y1, Y1
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y4, Y4
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y1, Y1
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y4, Y4
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y3, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y3, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y3, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y3, (R14)(AX*1)
+	JMP      stored9
+
+DATA const7<>+0(SB)/8, $0x7f8000007f800000
+DATA const7<>+8(SB)/8, $0x7f8000007f800000
+DATA const7<>+16(SB)/8, $0x7f8000007f800000
+DATA const7<>+24(SB)/8, $0x7f8000007f800000
+GLOBL const7<>(SB), RODATA|NOPTR, $32
+
+DATA const8<>+0(SB)/8, $0x3c8000003c800000
+DATA const8<>+8(SB)/8, $0x3c8000003c800000
+DATA const8<>+16(SB)/8, $0x3c8000003c800000
+DATA const8<>+24(SB)/8, $0x3c8000003c800000
+GLOBL const8<>(SB), RODATA|NOPTR, $32
+
+DATA const9<>+0(SB)/8, $0x4400000044000000
+DATA const9<>+8(SB)/8, $0x4400000044000000
+DATA const9<>+16(SB)/8, $0x4400000044000000
+DATA const9<>+24(SB)/8, $0x4400000044000000
+GLOBL const9<>(SB), RODATA|NOPTR, $32
+
+DATA const10<>+0(SB)/8, $0x0a4000000a400000
+DATA const10<>+8(SB)/8, $0x0a4000000a400000
+DATA const10<>+16(SB)/8, $0x0a4000000a400000
+DATA const10<>+24(SB)/8, $0x0a4000000a400000
+GLOBL const10<>(SB), RODATA|NOPTR, $32
+
+DATA const11<>+0(SB)/8, $0x8000000080000000
+DATA const11<>+8(SB)/8, $0x8000000080000000
+DATA const11<>+16(SB)/8, $0x8000000080000000
+DATA const11<>+24(SB)/8, $0x8000000080000000
+GLOBL const11<>(SB), RODATA|NOPTR, $32
+
+DATA const12<>+0(SB)/8, $0x3b8000003b800000
+DATA const12<>+8(SB)/8, $0x3b8000003b800000
+DATA const12<>+16(SB)/8, $0x3b8000003b800000
+DATA const12<>+24(SB)/8, $0x3b8000003b800000
+GLOBL const12<>(SB), RODATA|NOPTR, $32
+
+DATA const13<>+0(SB)/8, $0xff00ff00ff00ff00
+DATA const13<>+8(SB)/8, $0xff00ff00ff00ff00
+DATA const13<>+16(SB)/8, $0xff00ff00ff00ff00
+DATA const13<>+24(SB)/8, $0xff00ff00ff00ff00
+GLOBL const13<>(SB), RODATA|NOPTR, $32
+
+DATA const14<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
+DATA const14<>+8(SB)/8, $0x7f7f7f7f7f7f7f7f
+DATA const14<>+16(SB)/8, $0x7f7f7f7f7f7f7f7f
+DATA const14<>+24(SB)/8, $0x7f7f7f7f7f7f7f7f
+GLOBL const14<>(SB), RODATA|NOPTR, $32
+
+DATA const15<>+0(SB)/8, $0x8080808080808080
+DATA const15<>+8(SB)/8, $0x8080808080808080
+DATA const15<>+16(SB)/8, $0x8080808080808080
+DATA const15<>+24(SB)/8, $0x8080808080808080
 GLOBL const15<>(SB), RODATA|NOPTR, $32
 
-DATA const16<>+0(SB)/8, $0x4780000047800000
-DATA const16<>+8(SB)/8, $0x4780000047800000
-DATA const16<>+16(SB)/8, $0x4780000047800000
-DATA const16<>+24(SB)/8, $0x4780000047800000
+// func narrowFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·narrowFloat8E5M2AVX2(SB), NOSPLIT, $88-48
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*4), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*4), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*4), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*4), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*4), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*4), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*4), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*4), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*4), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*4), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*1), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*1), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const2<>+0(SB), Y0
+	CMPQ    AX, $-32
+	JG      rest
+
+loop:
+	VMOVDQU     (DX)(AX*4), Y1
+	VMOVDQU     32(DX)(AX*4), Y2
+	VMOVDQU     64(DX)(AX*4), Y3
+	VMOVDQU     96(DX)(AX*4), Y4
+	CMPB        R15, $0x01
+	JE          combined1
+	VMOVDQU     (BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x02
+	JE          combined1
+	VMOVDQU     (SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x03
+	JE          combined1
+	VMOVDQU     (DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x04
+	JE          combined1
+	VMOVDQU     (R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x05
+	JE          combined1
+	VMOVDQU     (R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x06
+	JE          combined1
+	VMOVDQU     (R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x07
+	JE          combined1
+	VMOVDQU     (R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x08
+	JE          combined1
+	VMOVDQU     (R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x09
+	JE          combined1
+	VMOVDQU     (CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+
+combined1:
+	TESTL $0x00003000, R15
+	JNZ   scale2
+
+scaled3:
+	VSHUFPS     $0x88, Y2, Y1, Y5
+	VSHUFPS     $0xdd, Y2, Y1, Y1
+	VPERMQ      $0xd8, Y5, Y5
+	VPERMQ      $0xd8, Y1, Y1
+	VSHUFPS     $0x88, Y4, Y3, Y2
+	VSHUFPS     $0xdd, Y4, Y3, Y3
+	VPERMQ      $0xd8, Y2, Y2
+	VPERMQ      $0xd8, Y3, Y3
+	VCMPPS      $0x03, Y5, Y5, Y4
+	VPOR        const0<>+0(SB), Y5, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y5, Y5
+	VCMPPS      $0x03, Y2, Y2, Y4
+	VPOR        const0<>+0(SB), Y2, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y4
+	VPOR        const0<>+0(SB), Y1, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y1, Y1
+	VCMPPS      $0x03, Y3, Y3, Y4
+	VPOR        const0<>+0(SB), Y3, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y3, Y3
+	VPAND       const7<>+0(SB), Y5, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y5, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y5, Y4
+	VMOVDQU     const11<>+0(SB), Y5
+	VPANDN      Y7, Y5, Y5
+	VPOR        Y4, Y5, Y7
+	VMOVDQU     Y7, Y5
+	VPAND       const7<>+0(SB), Y2, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y2, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y2, Y2
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y2, Y4, Y7
+	VMOVDQU     Y7, Y2
+	VPAND       const7<>+0(SB), Y1, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y1, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y1, Y1
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y1, Y4, Y7
+	VMOVDQU     Y7, Y1
+	VPAND       const7<>+0(SB), Y3, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y3, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y3, Y3
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y3, Y4, Y7
+	VMOVDQU     Y7, Y3
+	VCVTPS2PH   $0x00, Y5, X6
+	VCVTPS2PH   $0x00, Y2, X2
+	VINSERTI128 $0x01, X2, Y6, Y2
+	VCVTPS2PH   $0x00, Y1, X6
+	VCVTPS2PH   $0x00, Y3, X1
+	VINSERTI128 $0x01, X1, Y6, Y1
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	TESTL       $0x00000100, R15
+	JNZ         special5
+	VMOVDQU     Y2, (R13)(AX*1)
+
+stored4:
+	ADDQ $+32, AX
+	CMPQ AX, $-32
+	JLE  loop
+
+rest:
+	TESTQ AX, AX
+	JGE   end
+
+blocks:
+	VMOVDQU     (DX)(AX*4), Y1
+	VMOVDQU     32(DX)(AX*4), Y2
+	VMOVDQU     64(DX)(AX*4), Y3
+	VMOVDQU     96(DX)(AX*4), Y4
+	CMPB        R15, $0x01
+	JE          combined6
+	VMOVDQU     (BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(BX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x02
+	JE          combined6
+	VMOVDQU     (SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(SI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x03
+	JE          combined6
+	VMOVDQU     (DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(DI)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x04
+	JE          combined6
+	VMOVDQU     (R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R8)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x05
+	JE          combined6
+	VMOVDQU     (R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R9)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x06
+	JE          combined6
+	VMOVDQU     (R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R10)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x07
+	JE          combined6
+	VMOVDQU     (R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R11)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x08
+	JE          combined6
+	VMOVDQU     (R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(R12)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x09
+	JE          combined6
+	VMOVDQU     (CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VMOVDQU     32(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VMOVDQU     64(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VMOVDQU     96(CX)(AX*4), Y5
+	VFMADD231PS Y0, Y5, Y4
+
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
+
+scaled8:
+	VSHUFPS     $0x88, Y2, Y1, Y5
+	VSHUFPS     $0xdd, Y2, Y1, Y1
+	VPERMQ      $0xd8, Y5, Y5
+	VPERMQ      $0xd8, Y1, Y1
+	VSHUFPS     $0x88, Y4, Y3, Y2
+	VSHUFPS     $0xdd, Y4, Y3, Y3
+	VPERMQ      $0xd8, Y2, Y2
+	VPERMQ      $0xd8, Y3, Y3
+	VCMPPS      $0x03, Y5, Y5, Y4
+	VPOR        const0<>+0(SB), Y5, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y5, Y5
+	VCMPPS      $0x03, Y2, Y2, Y4
+	VPOR        const0<>+0(SB), Y2, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y2, Y2
+	VCMPPS      $0x03, Y1, Y1, Y4
+	VPOR        const0<>+0(SB), Y1, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y1, Y1
+	VCMPPS      $0x03, Y3, Y3, Y4
+	VPOR        const0<>+0(SB), Y3, Y7
+	VPAND       const1<>+0(SB), Y7, Y7
+	VBLENDVPS   Y4, Y7, Y3, Y3
+	VPAND       const7<>+0(SB), Y5, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y5, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y5, Y4
+	VMOVDQU     const11<>+0(SB), Y5
+	VPANDN      Y7, Y5, Y5
+	VPOR        Y4, Y5, Y7
+	VMOVDQU     Y7, Y5
+	VPAND       const7<>+0(SB), Y2, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y2, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y2, Y2
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y2, Y4, Y7
+	VMOVDQU     Y7, Y2
+	VPAND       const7<>+0(SB), Y1, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y1, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y1, Y1
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y1, Y4, Y7
+	VMOVDQU     Y7, Y1
+	VPAND       const7<>+0(SB), Y3, Y4
+	VPMAXUD     const16<>+0(SB), Y4, Y4
+	VPMINUD     const17<>+0(SB), Y4, Y4
+	VPADDD      const18<>+0(SB), Y4, Y4
+	VADDPS      Y4, Y3, Y7
+	VSUBPS      Y4, Y7, Y7
+	VPAND       const11<>+0(SB), Y3, Y3
+	VMOVDQU     const11<>+0(SB), Y4
+	VPANDN      Y7, Y4, Y4
+	VPOR        Y3, Y4, Y7
+	VMOVDQU     Y7, Y3
+	VCVTPS2PH   $0x00, Y5, X6
+	VCVTPS2PH   $0x00, Y2, X2
+	VINSERTI128 $0x01, X2, Y6, Y2
+	VCVTPS2PH   $0x00, Y1, X6
+	VCVTPS2PH   $0x00, Y3, X1
+	VINSERTI128 $0x01, X1, Y6, Y1
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	TESTL       $0x00000100, R15
+	JNZ         special10
+	VMOVDQU     Y2, (R13)(AX*1)
+
+stored9:
+	ADDQ $+32, AX
+	JS   blocks
+
+end:
+	TESTL $0x00000a00, R15
+	JZ    return
+	SFENCE
+
+return:
+	VZEROUPPER
+	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y1, Y1
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y4, Y4
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y1, Y1
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y4, Y4
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y2, (R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y2, (R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y2, (R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y2, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y1, Y1
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y4, Y4
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y1, Y1
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y4, Y4
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y2, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y2, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y2, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y2, (R14)(AX*1)
+	JMP      stored9
+
+DATA const16<>+0(SB)/8, $0x3880000038800000
+DATA const16<>+8(SB)/8, $0x3880000038800000
+DATA const16<>+16(SB)/8, $0x3880000038800000
+DATA const16<>+24(SB)/8, $0x3880000038800000
 GLOBL const16<>(SB), RODATA|NOPTR, $32
 
-DATA const17<>+0(SB)/8, $0x0ac000000ac00000
-DATA const17<>+8(SB)/8, $0x0ac000000ac00000
-DATA const17<>+16(SB)/8, $0x0ac000000ac00000
-DATA const17<>+24(SB)/8, $0x0ac000000ac00000
+DATA const17<>+0(SB)/8, $0x4780000047800000
+DATA const17<>+8(SB)/8, $0x4780000047800000
+DATA const17<>+16(SB)/8, $0x4780000047800000
+DATA const17<>+24(SB)/8, $0x4780000047800000
 GLOBL const17<>(SB), RODATA|NOPTR, $32
+
+DATA const18<>+0(SB)/8, $0x0ac000000ac00000
+DATA const18<>+8(SB)/8, $0x0ac000000ac00000
+DATA const18<>+16(SB)/8, $0x0ac000000ac00000
+DATA const18<>+24(SB)/8, $0x0ac000000ac00000
+GLOBL const18<>(SB), RODATA|NOPTR, $32

@@ -40,80 +40,60 @@ TEXT ·narrowFloat16AVX512(SB), NOSPLIT, $88-48
 	NEGQ         AX
 	VPBROADCASTQ const0<>+0(SB), Z0
 	VPBROADCASTQ const1<>+0(SB), Z1
+	VPBROADCASTQ const2<>+0(SB), Z2
 	CMPQ         AX, $-32
 	JG           rest
 
 loop:
-	VMOVDQU64 (DX)(AX*2), Z2
-	CMPB      R15, $0x01
-	JE        combined1
-	VADDPS    (BX)(AX*2), Z2, Z2
-	CMPB      R15, $0x02
-	JE        combined1
-	VADDPS    (SI)(AX*2), Z2, Z2
-	CMPB      R15, $0x03
-	JE        combined1
-	VADDPS    (DI)(AX*2), Z2, Z2
-	CMPB      R15, $0x04
-	JE        combined1
-	VADDPS    (R8)(AX*2), Z2, Z2
-	CMPB      R15, $0x05
-	JE        combined1
-	VADDPS    (R9)(AX*2), Z2, Z2
-	CMPB      R15, $0x06
-	JE        combined1
-	VADDPS    (R10)(AX*2), Z2, Z2
-	CMPB      R15, $0x07
-	JE        combined1
-	VADDPS    (R11)(AX*2), Z2, Z2
-	CMPB      R15, $0x08
-	JE        combined1
-	VADDPS    (R12)(AX*2), Z2, Z2
-	CMPB      R15, $0x09
-	JE        combined1
-	VADDPS    (CX)(AX*2), Z2, Z2
+	VMOVDQU64   (DX)(AX*2), Z3
+	CMPB        R15, $0x01
+	JE          combined1
+	VMOVDQU64   (BX)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x02
+	JE          combined1
+	VMOVDQU64   (SI)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x03
+	JE          combined1
+	VMOVDQU64   (DI)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x04
+	JE          combined1
+	VMOVDQU64   (R8)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x05
+	JE          combined1
+	VMOVDQU64   (R9)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x06
+	JE          combined1
+	VMOVDQU64   (R10)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x07
+	JE          combined1
+	VMOVDQU64   (R11)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x08
+	JE          combined1
+	VMOVDQU64   (R12)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
+	CMPB        R15, $0x09
+	JE          combined1
+	VMOVDQU64   (CX)(AX*2), Z4
+	VFMADD231PS Z2, Z4, Z3
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z3
-	VMULPS       Z3, Z2, Z2
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z3
-	VDIVPS       Z3, Z2, Z2
-
-divided3:
-	VCMPPS     $0x03, Z2, Z2, K1
-	VPTERNLOGD $0xa8, Z1, Z0, K1, Z2
-	VCVTPS2PH  $0x00, Z2, Y2
+scaled3:
+	VCMPPS     $0x03, Z3, Z3, K1
+	VPTERNLOGD $0xa8, Z1, Z0, K1, Z3
+	VCVTPS2PH  $0x00, Z3, Y3
 	TESTL      $0x00000100, R15
 	JNZ        special5
-	VMOVDQU64  Y2, (R13)(AX*1)
-	JMP        stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Y2, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Y2, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Y2, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Y2, (R14)(AX*1)
+	VMOVDQU64  Y3, (R13)(AX*1)
 
 stored4:
 	ADDQ $+32, AX
@@ -125,77 +105,68 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z4, Z4, Z4
-	VPBROADCASTD AX, Z2
-	VPSUBD       Z2, Z4, Z2
-	VMOVDQU64    const2<>+0(SB), Z3
-	VPCMPUD      $0x01, Z2, Z3, K1
 	VPXORD       Z5, Z5, Z5
-	VPBROADCASTB AX, Z2
-	VPSUBB       Z2, Z5, Z2
-	VMOVDQU64    const3<>+0(SB), Z3
-	VPCMPUB      $0x01, Z2, Z3, K2
-	VMOVDQU32.Z  (DX)(AX*2), K1, Z2
+	VPBROADCASTD AX, Z3
+	VPSUBD       Z3, Z5, Z3
+	VMOVDQU64    const3<>+0(SB), Z4
+	VPCMPUD      $0x01, Z3, Z4, K1
+	VPXORD       Z6, Z6, Z6
+	VPBROADCASTB AX, Z3
+	VPSUBB       Z3, Z6, Z3
+	VMOVDQU64    const4<>+0(SB), Z4
+	VPCMPUB      $0x01, Z3, Z4, K2
+	VMOVDQU32.Z  (DX)(AX*2), K1, Z3
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU32.Z  (BX)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (BX)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU32.Z  (SI)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (SI)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU32.Z  (DI)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (DI)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU32.Z  (R8)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (R8)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU32.Z  (R9)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (R9)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU32.Z  (R10)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (R10)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU32.Z  (R11)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (R11)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU32.Z  (R12)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (R12)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU32.Z  (CX)(AX*2), K1, Z3
-	VADDPS       Z3, Z2, Z2
+	JE           combined6
+	VMOVDQU32.Z  (CX)(AX*2), K1, Z4
+	VFMADD231PS  Z2, Z4, Z3
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z3
-	VMULPS       Z3, Z2, Z2
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z3
-	VDIVPS       Z3, Z2, Z2
-
-divided11:
-	VCMPPS     $0x03, Z2, Z2, K1
-	VPTERNLOGD $0xa8, Z1, Z0, K1, Z2
-	VCVTPS2PH  $0x00, Z2, Y2
-	VMOVDQU8   Y2, K2, (R13)(AX*1)
+scaled8:
+	VCMPPS     $0x03, Z3, Z3, K1
+	VPTERNLOGD $0xa8, Z1, Z0, K1, Z3
+	VCVTPS2PH  $0x00, Z3, Y3
+	VMOVDQU8   Y3, K2, (R13)(AX*1)
 	TESTL      $0x00000400, R15
-	JZ         stored12
-	VMOVDQU8   Y2, K2, (R14)(AX*1)
+	JZ         stored9
+	VMOVDQU8   Y3, K2, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -208,31 +179,79 @@ return:
 	VZEROUPPER
 	RET
 
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z4
+	VMULPS       Z4, Z3, Z3
+	JMP          scaled3
+
+divide10:
+	VPBROADCASTD 80(SP), Z4
+	VDIVPS       Z4, Z3, Z3
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Y3, (R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Y3, (R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Y3, (R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Y3, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z4
+	VMULPS       Z4, Z3, Z3
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z4
+	VDIVPS       Z4, Z3, Z3
+	JMP          scaled8
+
 DATA const0<>+0(SB)/8, $0x0040000000400000
 GLOBL const0<>(SB), RODATA|NOPTR, $8
 
 DATA const1<>+0(SB)/8, $0xffc00000ffc00000
 GLOBL const1<>(SB), RODATA|NOPTR, $8
 
-DATA const2<>+0(SB)/8, $0x0000000200000000
-DATA const2<>+8(SB)/8, $0x0000000600000004
-DATA const2<>+16(SB)/8, $0x0000000a00000008
-DATA const2<>+24(SB)/8, $0x0000000e0000000c
-DATA const2<>+32(SB)/8, $0x0000001200000010
-DATA const2<>+40(SB)/8, $0x0000001600000014
-DATA const2<>+48(SB)/8, $0x0000001a00000018
-DATA const2<>+56(SB)/8, $0x0000001e0000001c
-GLOBL const2<>(SB), RODATA|NOPTR, $64
+DATA const2<>+0(SB)/8, $0x3f8000003f800000
+GLOBL const2<>(SB), RODATA|NOPTR, $8
 
-DATA const3<>+0(SB)/8, $0x0706050403020100
-DATA const3<>+8(SB)/8, $0x0f0e0d0c0b0a0908
-DATA const3<>+16(SB)/8, $0x1716151413121110
-DATA const3<>+24(SB)/8, $0x1f1e1d1c1b1a1918
-DATA const3<>+32(SB)/8, $0x2726252423222120
-DATA const3<>+40(SB)/8, $0x2f2e2d2c2b2a2928
-DATA const3<>+48(SB)/8, $0x3736353433323130
-DATA const3<>+56(SB)/8, $0x3f3e3d3c3b3a3938
+DATA const3<>+0(SB)/8, $0x0000000200000000
+DATA const3<>+8(SB)/8, $0x0000000600000004
+DATA const3<>+16(SB)/8, $0x0000000a00000008
+DATA const3<>+24(SB)/8, $0x0000000e0000000c
+DATA const3<>+32(SB)/8, $0x0000001200000010
+DATA const3<>+40(SB)/8, $0x0000001600000014
+DATA const3<>+48(SB)/8, $0x0000001a00000018
+DATA const3<>+56(SB)/8, $0x0000001e0000001c
 GLOBL const3<>(SB), RODATA|NOPTR, $64
+
+DATA const4<>+0(SB)/8, $0x0706050403020100
+DATA const4<>+8(SB)/8, $0x0f0e0d0c0b0a0908
+DATA const4<>+16(SB)/8, $0x1716151413121110
+DATA const4<>+24(SB)/8, $0x1f1e1d1c1b1a1918
+DATA const4<>+32(SB)/8, $0x2726252423222120
+DATA const4<>+40(SB)/8, $0x2f2e2d2c2b2a2928
+DATA const4<>+48(SB)/8, $0x3736353433323130
+DATA const4<>+56(SB)/8, $0x3f3e3d3c3b3a3938
+GLOBL const4<>(SB), RODATA|NOPTR, $64
 
 // func narrowBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -268,113 +287,100 @@ TEXT ·narrowBFloat16AVX512(SB), NOSPLIT, $88-48
 	MOVQ         R15, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VPBROADCASTQ const4<>+0(SB), Z0
-	VPBROADCASTQ const5<>+0(SB), Z1
-	VPBROADCASTQ const6<>+0(SB), Z2
-	VPBROADCASTQ const7<>+0(SB), Z3
+	VPBROADCASTQ const5<>+0(SB), Z0
+	VPBROADCASTQ const6<>+0(SB), Z1
+	VPBROADCASTQ const7<>+0(SB), Z2
+	VPBROADCASTQ const8<>+0(SB), Z3
 	VPBROADCASTQ const0<>+0(SB), Z4
 	VPBROADCASTQ const1<>+0(SB), Z5
-	VMOVDQU64    const2<>+0(SB), Z6
-	VMOVDQU64    const8<>+0(SB), Z7
+	VMOVDQU64    const3<>+0(SB), Z6
+	VMOVDQU64    const9<>+0(SB), Z7
+	VPBROADCASTQ const2<>+0(SB), Z8
 	CMPQ         AX, $-64
 	JG           rest
 
 loop:
-	VMOVDQU64 (DX)(AX*2), Z8
-	VMOVDQU64 64(DX)(AX*2), Z9
-	CMPB      R15, $0x01
-	JE        combined1
-	VADDPS    (BX)(AX*2), Z8, Z8
-	VADDPS    64(BX)(AX*2), Z9, Z9
-	CMPB      R15, $0x02
-	JE        combined1
-	VADDPS    (SI)(AX*2), Z8, Z8
-	VADDPS    64(SI)(AX*2), Z9, Z9
-	CMPB      R15, $0x03
-	JE        combined1
-	VADDPS    (DI)(AX*2), Z8, Z8
-	VADDPS    64(DI)(AX*2), Z9, Z9
-	CMPB      R15, $0x04
-	JE        combined1
-	VADDPS    (R8)(AX*2), Z8, Z8
-	VADDPS    64(R8)(AX*2), Z9, Z9
-	CMPB      R15, $0x05
-	JE        combined1
-	VADDPS    (R9)(AX*2), Z8, Z8
-	VADDPS    64(R9)(AX*2), Z9, Z9
-	CMPB      R15, $0x06
-	JE        combined1
-	VADDPS    (R10)(AX*2), Z8, Z8
-	VADDPS    64(R10)(AX*2), Z9, Z9
-	CMPB      R15, $0x07
-	JE        combined1
-	VADDPS    (R11)(AX*2), Z8, Z8
-	VADDPS    64(R11)(AX*2), Z9, Z9
-	CMPB      R15, $0x08
-	JE        combined1
-	VADDPS    (R12)(AX*2), Z8, Z8
-	VADDPS    64(R12)(AX*2), Z9, Z9
-	CMPB      R15, $0x09
-	JE        combined1
-	VADDPS    (CX)(AX*2), Z8, Z8
-	VADDPS    64(CX)(AX*2), Z9, Z9
+	VMOVDQU64   (DX)(AX*2), Z9
+	VMOVDQU64   64(DX)(AX*2), Z10
+	CMPB        R15, $0x01
+	JE          combined1
+	VMOVDQU64   (BX)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(BX)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x02
+	JE          combined1
+	VMOVDQU64   (SI)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(SI)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x03
+	JE          combined1
+	VMOVDQU64   (DI)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(DI)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x04
+	JE          combined1
+	VMOVDQU64   (R8)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(R8)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x05
+	JE          combined1
+	VMOVDQU64   (R9)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(R9)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x06
+	JE          combined1
+	VMOVDQU64   (R10)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(R10)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x07
+	JE          combined1
+	VMOVDQU64   (R11)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(R11)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x08
+	JE          combined1
+	VMOVDQU64   (R12)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(R12)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
+	CMPB        R15, $0x09
+	JE          combined1
+	VMOVDQU64   (CX)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z9
+	VMOVDQU64   64(CX)(AX*2), Z11
+	VFMADD231PS Z8, Z11, Z10
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z10
-	VMULPS       Z10, Z8, Z8
-	VMULPS       Z10, Z9, Z9
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z10
-	VDIVPS       Z10, Z8, Z8
-	VDIVPS       Z10, Z9, Z9
-
-divided3:
-	VMOVDQU64  Z8, Z10
-	VMOVDQU64  Z8, Z8
-	VPERMT2D   Z9, Z6, Z10
-	VPERMT2D   Z9, Z7, Z8
-	VCMPPS     $0x03, Z10, Z10, K1
-	VPTERNLOGD $0xa8, Z5, Z4, K1, Z10
-	VCMPPS     $0x03, Z8, Z8, K1
-	VPTERNLOGD $0xa8, Z5, Z4, K1, Z8
-	VPTESTMD   Z2, Z10, K1
-	VPADDD     Z1, Z10, Z9
-	VPADDD     Z3, Z10, K1, Z9
-	VPTESTMD   Z2, Z8, K1
-	VPADDD     Z1, Z8, Z10
-	VPADDD     Z3, Z8, K1, Z10
-	VPSRLD     $0x10, Z9, Z9
-	VPTERNLOGD $0xf8, Z0, Z10, Z9
+scaled3:
+	VMOVDQU64  Z9, Z11
+	VMOVDQU64  Z9, Z9
+	VPERMT2D   Z10, Z6, Z11
+	VPERMT2D   Z10, Z7, Z9
+	VCMPPS     $0x03, Z11, Z11, K1
+	VPTERNLOGD $0xa8, Z5, Z4, K1, Z11
+	VCMPPS     $0x03, Z9, Z9, K1
+	VPTERNLOGD $0xa8, Z5, Z4, K1, Z9
+	VPTESTMD   Z2, Z11, K1
+	VPADDD     Z1, Z11, Z10
+	VPADDD     Z3, Z11, K1, Z10
+	VPTESTMD   Z2, Z9, K1
+	VPADDD     Z1, Z9, Z11
+	VPADDD     Z3, Z9, K1, Z11
+	VPSRLD     $0x10, Z10, Z10
+	VPTERNLOGD $0xf8, Z0, Z11, Z10
 	TESTL      $0x00000100, R15
 	JNZ        special5
-	VMOVDQU64  Z9, (R13)(AX*1)
-	JMP        stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z9, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z9, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z9, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z9, (R14)(AX*1)
+	VMOVDQU64  Z10, (R13)(AX*1)
 
 stored4:
 	ADDQ $+64, AX
@@ -386,113 +392,102 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z11, Z11, Z11
-	VPBROADCASTD AX, Z8
-	VPSUBD       Z8, Z11, Z8
-	VMOVDQU64    const2<>+0(SB), Z9
-	VPCMPUD      $0x01, Z8, Z9, K1
-	VMOVDQU64    const9<>+0(SB), Z9
-	VPCMPUD      $0x01, Z8, Z9, K2
 	VPXORD       Z12, Z12, Z12
-	VPBROADCASTB AX, Z8
-	VPSUBB       Z8, Z12, Z8
-	VMOVDQU64    const3<>+0(SB), Z9
-	VPCMPUB      $0x01, Z8, Z9, K3
-	VMOVDQU32.Z  (DX)(AX*2), K1, Z8
-	VMOVDQU32.Z  64(DX)(AX*2), K2, Z9
+	VPBROADCASTD AX, Z9
+	VPSUBD       Z9, Z12, Z9
+	VMOVDQU64    const3<>+0(SB), Z10
+	VPCMPUD      $0x01, Z9, Z10, K1
+	VMOVDQU64    const10<>+0(SB), Z10
+	VPCMPUD      $0x01, Z9, Z10, K2
+	VPXORD       Z13, Z13, Z13
+	VPBROADCASTB AX, Z9
+	VPSUBB       Z9, Z13, Z9
+	VMOVDQU64    const4<>+0(SB), Z10
+	VPCMPUB      $0x01, Z9, Z10, K3
+	VMOVDQU32.Z  (DX)(AX*2), K1, Z9
+	VMOVDQU32.Z  64(DX)(AX*2), K2, Z10
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU32.Z  (BX)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(BX)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (BX)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(BX)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU32.Z  (SI)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(SI)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (SI)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(SI)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU32.Z  (DI)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(DI)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (DI)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(DI)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU32.Z  (R8)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(R8)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (R8)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(R8)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU32.Z  (R9)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(R9)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (R9)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(R9)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU32.Z  (R10)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(R10)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (R10)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(R10)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU32.Z  (R11)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(R11)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (R11)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(R11)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU32.Z  (R12)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(R12)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (R12)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(R12)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU32.Z  (CX)(AX*2), K1, Z10
-	VMOVDQU32.Z  64(CX)(AX*2), K2, Z13
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z13, Z9, Z9
+	JE           combined6
+	VMOVDQU32.Z  (CX)(AX*2), K1, Z11
+	VMOVDQU32.Z  64(CX)(AX*2), K2, Z14
+	VFMADD231PS  Z8, Z11, Z9
+	VFMADD231PS  Z8, Z14, Z10
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z10
-	VMULPS       Z10, Z8, Z8
-	VMULPS       Z10, Z9, Z9
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z10
-	VDIVPS       Z10, Z8, Z8
-	VDIVPS       Z10, Z9, Z9
-
-divided11:
-	VMOVDQU64  Z8, Z10
-	VMOVDQU64  Z8, Z8
-	VPERMT2D   Z9, Z6, Z10
-	VPERMT2D   Z9, Z7, Z8
-	VCMPPS     $0x03, Z10, Z10, K1
-	VPTERNLOGD $0xa8, Z5, Z4, K1, Z10
-	VCMPPS     $0x03, Z8, Z8, K1
-	VPTERNLOGD $0xa8, Z5, Z4, K1, Z8
-	VPTESTMD   Z2, Z10, K1
-	VPADDD     Z1, Z10, Z9
-	VPADDD     Z3, Z10, K1, Z9
-	VPTESTMD   Z2, Z8, K1
-	VPADDD     Z1, Z8, Z10
-	VPADDD     Z3, Z8, K1, Z10
-	VPSRLD     $0x10, Z9, Z9
-	VPTERNLOGD $0xf8, Z0, Z10, Z9
-	VMOVDQU8   Z9, K3, (R13)(AX*1)
+scaled8:
+	VMOVDQU64  Z9, Z11
+	VMOVDQU64  Z9, Z9
+	VPERMT2D   Z10, Z6, Z11
+	VPERMT2D   Z10, Z7, Z9
+	VCMPPS     $0x03, Z11, Z11, K1
+	VPTERNLOGD $0xa8, Z5, Z4, K1, Z11
+	VCMPPS     $0x03, Z9, Z9, K1
+	VPTERNLOGD $0xa8, Z5, Z4, K1, Z9
+	VPTESTMD   Z2, Z11, K1
+	VPADDD     Z1, Z11, Z10
+	VPADDD     Z3, Z11, K1, Z10
+	VPTESTMD   Z2, Z9, K1
+	VPADDD     Z1, Z9, Z11
+	VPADDD     Z3, Z9, K1, Z11
+	VPSRLD     $0x10, Z10, Z10
+	VPTERNLOGD $0xf8, Z0, Z11, Z10
+	VMOVDQU8   Z10, K3, (R13)(AX*1)
 	TESTL      $0x00000400, R15
-	JZ         stored12
-	VMOVDQU8   Z9, K3, (R14)(AX*1)
+	JZ         stored9
+	VMOVDQU8   Z10, K3, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -505,37 +500,86 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const4<>+0(SB)/8, $0xffff0000ffff0000
-GLOBL const4<>(SB), RODATA|NOPTR, $8
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z11
+	VMULPS       Z11, Z9, Z9
+	VMULPS       Z11, Z10, Z10
+	JMP          scaled3
 
-DATA const5<>+0(SB)/8, $0x00007fff00007fff
+divide10:
+	VPBROADCASTD 80(SP), Z11
+	VDIVPS       Z11, Z9, Z9
+	VDIVPS       Z11, Z10, Z10
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z10, (R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z10, (R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z10, (R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z10, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z11
+	VMULPS       Z11, Z9, Z9
+	VMULPS       Z11, Z10, Z10
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z11
+	VDIVPS       Z11, Z9, Z9
+	VDIVPS       Z11, Z10, Z10
+	JMP          scaled8
+
+DATA const5<>+0(SB)/8, $0xffff0000ffff0000
 GLOBL const5<>(SB), RODATA|NOPTR, $8
 
-DATA const6<>+0(SB)/8, $0x0001000000010000
+DATA const6<>+0(SB)/8, $0x00007fff00007fff
 GLOBL const6<>(SB), RODATA|NOPTR, $8
 
-DATA const7<>+0(SB)/8, $0x0000800000008000
+DATA const7<>+0(SB)/8, $0x0001000000010000
 GLOBL const7<>(SB), RODATA|NOPTR, $8
 
-DATA const8<>+0(SB)/8, $0x0000000300000001
-DATA const8<>+8(SB)/8, $0x0000000700000005
-DATA const8<>+16(SB)/8, $0x0000000b00000009
-DATA const8<>+24(SB)/8, $0x0000000f0000000d
-DATA const8<>+32(SB)/8, $0x0000001300000011
-DATA const8<>+40(SB)/8, $0x0000001700000015
-DATA const8<>+48(SB)/8, $0x0000001b00000019
-DATA const8<>+56(SB)/8, $0x0000001f0000001d
-GLOBL const8<>(SB), RODATA|NOPTR, $64
+DATA const8<>+0(SB)/8, $0x0000800000008000
+GLOBL const8<>(SB), RODATA|NOPTR, $8
 
-DATA const9<>+0(SB)/8, $0x0000002200000020
-DATA const9<>+8(SB)/8, $0x0000002600000024
-DATA const9<>+16(SB)/8, $0x0000002a00000028
-DATA const9<>+24(SB)/8, $0x0000002e0000002c
-DATA const9<>+32(SB)/8, $0x0000003200000030
-DATA const9<>+40(SB)/8, $0x0000003600000034
-DATA const9<>+48(SB)/8, $0x0000003a00000038
-DATA const9<>+56(SB)/8, $0x0000003e0000003c
+DATA const9<>+0(SB)/8, $0x0000000300000001
+DATA const9<>+8(SB)/8, $0x0000000700000005
+DATA const9<>+16(SB)/8, $0x0000000b00000009
+DATA const9<>+24(SB)/8, $0x0000000f0000000d
+DATA const9<>+32(SB)/8, $0x0000001300000011
+DATA const9<>+40(SB)/8, $0x0000001700000015
+DATA const9<>+48(SB)/8, $0x0000001b00000019
+DATA const9<>+56(SB)/8, $0x0000001f0000001d
 GLOBL const9<>(SB), RODATA|NOPTR, $64
+
+DATA const10<>+0(SB)/8, $0x0000002200000020
+DATA const10<>+8(SB)/8, $0x0000002600000024
+DATA const10<>+16(SB)/8, $0x0000002a00000028
+DATA const10<>+24(SB)/8, $0x0000002e0000002c
+DATA const10<>+32(SB)/8, $0x0000003200000030
+DATA const10<>+40(SB)/8, $0x0000003600000034
+DATA const10<>+48(SB)/8, $0x0000003a00000038
+DATA const10<>+56(SB)/8, $0x0000003e0000003c
+GLOBL const10<>(SB), RODATA|NOPTR, $64
 
 // func narrowFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -573,15 +617,15 @@ TEXT ·narrowFloat8E4M3AVX512(SB), NOSPLIT, $88-48
 	NEGQ         AX
 	VPBROADCASTQ const0<>+0(SB), Z0
 	VPBROADCASTQ const1<>+0(SB), Z1
-	VPBROADCASTQ const10<>+0(SB), Z2
-	VPBROADCASTQ const11<>+0(SB), Z3
-	VPBROADCASTQ const12<>+0(SB), Z4
-	VPBROADCASTQ const13<>+0(SB), Z5
-	VPBROADCASTQ const14<>+0(SB), Z6
-	VPBROADCASTQ const15<>+0(SB), Z7
-	VMOVDQU64    const16<>+0(SB), Z8
-	VPBROADCASTQ const17<>+0(SB), Z9
-	VPBROADCASTQ const18<>+0(SB), Z10
+	VPBROADCASTQ const11<>+0(SB), Z2
+	VPBROADCASTQ const12<>+0(SB), Z3
+	VPBROADCASTQ const13<>+0(SB), Z4
+	VPBROADCASTQ const14<>+0(SB), Z5
+	VPBROADCASTQ const15<>+0(SB), Z6
+	VPBROADCASTQ const16<>+0(SB), Z7
+	VMOVDQU64    const17<>+0(SB), Z8
+	VPBROADCASTQ const18<>+0(SB), Z9
+	VPBROADCASTQ const19<>+0(SB), Z10
 	CMPQ         AX, $-64
 	JG           rest
 
@@ -646,25 +690,10 @@ loop:
 	VADDPS    192(CX)(AX*4), Z14, Z14
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z15
-	VMULPS       Z15, Z11, Z11
-	VMULPS       Z15, Z12, Z12
-	VMULPS       Z15, Z13, Z13
-	VMULPS       Z15, Z14, Z14
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z15
-	VDIVPS       Z15, Z11, Z11
-	VDIVPS       Z15, Z12, Z12
-	VDIVPS       Z15, Z13, Z13
-	VDIVPS       Z15, Z14, Z14
-
-divided3:
+scaled3:
 	VCMPPS       $0x03, Z11, Z11, K1
 	VPTERNLOGD   $0xa8, Z1, Z0, K1, Z11
 	VCMPPS       $0x03, Z12, Z12, K1
@@ -677,44 +706,44 @@ divided3:
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z11, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z11, Z19
-	VMOVDQU64    Z19, Z11
+	VADDPS       Z15, Z11, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z11, Z16
+	VMOVDQU64    Z16, Z11
 	VPANDD       Z2, Z12, Z15
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z12, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z12, Z19
-	VMOVDQU64    Z19, Z12
+	VADDPS       Z15, Z12, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z12, Z16
+	VMOVDQU64    Z16, Z12
 	VPANDD       Z2, Z13, Z15
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z13, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z13, Z19
-	VMOVDQU64    Z19, Z13
+	VADDPS       Z15, Z13, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z13, Z16
+	VMOVDQU64    Z16, Z13
 	VPANDD       Z2, Z14, Z15
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z14, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z14, Z19
-	VMOVDQU64    Z19, Z14
+	VADDPS       Z15, Z14, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z14, Z16
+	VMOVDQU64    Z16, Z14
 	VMULPS       Z7, Z11, Z11
-	VCVTPS2PH    $0x00, Z11, Y16
+	VCVTPS2PH    $0x00, Z11, Y17
 	VMULPS       Z7, Z12, Z12
 	VCVTPS2PH    $0x00, Z12, Y11
-	VINSERTI64X4 $0x01, Y11, Z16, Z11
+	VINSERTI64X4 $0x01, Y11, Z17, Z11
 	VMULPS       Z7, Z13, Z13
-	VCVTPS2PH    $0x00, Z13, Y16
+	VCVTPS2PH    $0x00, Z13, Y17
 	VMULPS       Z7, Z14, Z14
 	VCVTPS2PH    $0x00, Z14, Y12
-	VINSERTI64X4 $0x01, Y12, Z16, Z12
+	VINSERTI64X4 $0x01, Y12, Z17, Z12
 	VPSLLW       $0x01, Z11, Z13
 	VPSLLW       $0x01, Z12, Z14
 	VPERMT2B     Z14, Z8, Z13
@@ -724,27 +753,6 @@ divided3:
 	TESTL        $0x00000100, R15
 	JNZ          special5
 	VMOVDQU64    Z13, (R13)(AX*1)
-	JMP          stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z13, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z13, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z13, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z13, (R14)(AX*1)
 
 stored4:
 	ADDQ $+64, AX
@@ -756,137 +764,122 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z17, Z17, Z17
-	VPBROADCASTD AX, Z11
-	VPSUBD       Z11, Z17, Z11
-	VMOVDQU64    const19<>+0(SB), Z12
-	VPCMPUD      $0x01, Z11, Z12, K1
-	VMOVDQU64    const20<>+0(SB), Z12
-	VPCMPUD      $0x01, Z11, Z12, K2
-	VMOVDQU64    const21<>+0(SB), Z12
-	VPCMPUD      $0x01, Z11, Z12, K3
-	VMOVDQU64    const22<>+0(SB), Z12
-	VPCMPUD      $0x01, Z11, Z12, K4
 	VPXORD       Z18, Z18, Z18
+	VPBROADCASTD AX, Z11
+	VPSUBD       Z11, Z18, Z11
+	VMOVDQU64    const20<>+0(SB), Z12
+	VPCMPUD      $0x01, Z11, Z12, K1
+	VMOVDQU64    const21<>+0(SB), Z12
+	VPCMPUD      $0x01, Z11, Z12, K2
+	VMOVDQU64    const22<>+0(SB), Z12
+	VPCMPUD      $0x01, Z11, Z12, K3
+	VMOVDQU64    const23<>+0(SB), Z12
+	VPCMPUD      $0x01, Z11, Z12, K4
+	VPXORD       Z19, Z19, Z19
 	VPBROADCASTB AX, Z11
-	VPSUBB       Z11, Z18, Z11
-	VMOVDQU64    const3<>+0(SB), Z12
+	VPSUBB       Z11, Z19, Z11
+	VMOVDQU64    const4<>+0(SB), Z12
 	VPCMPUB      $0x01, Z11, Z12, K5
 	VMOVDQU32.Z  (DX)(AX*4), K1, Z11
 	VMOVDQU32.Z  64(DX)(AX*4), K2, Z12
 	VMOVDQU32.Z  128(DX)(AX*4), K3, Z13
 	VMOVDQU32.Z  192(DX)(AX*4), K4, Z14
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (BX)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(BX)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(BX)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(BX)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(BX)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (SI)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(SI)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(SI)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(SI)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(SI)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (DI)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(DI)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(DI)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(DI)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(DI)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R8)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(R8)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(R8)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(R8)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(R8)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R9)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(R9)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(R9)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(R9)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(R9)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R10)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(R10)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(R10)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(R10)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(R10)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R11)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(R11)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(R11)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(R11)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(R11)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R12)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(R12)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(R12)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(R12)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(R12)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (CX)(AX*4), K1, Z15
-	VMOVDQU32.Z  64(CX)(AX*4), K2, Z19
+	VMOVDQU32.Z  64(CX)(AX*4), K2, Z16
 	VMOVDQU32.Z  128(CX)(AX*4), K3, Z20
 	VMOVDQU32.Z  192(CX)(AX*4), K4, Z21
 	VADDPS       Z15, Z11, Z11
-	VADDPS       Z19, Z12, Z12
+	VADDPS       Z16, Z12, Z12
 	VADDPS       Z20, Z13, Z13
 	VADDPS       Z21, Z14, Z14
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z15
-	VMULPS       Z15, Z11, Z11
-	VMULPS       Z15, Z12, Z12
-	VMULPS       Z15, Z13, Z13
-	VMULPS       Z15, Z14, Z14
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z15
-	VDIVPS       Z15, Z11, Z11
-	VDIVPS       Z15, Z12, Z12
-	VDIVPS       Z15, Z13, Z13
-	VDIVPS       Z15, Z14, Z14
-
-divided11:
+scaled8:
 	VCMPPS       $0x03, Z11, Z11, K1
 	VPTERNLOGD   $0xa8, Z1, Z0, K1, Z11
 	VCMPPS       $0x03, Z12, Z12, K1
@@ -899,44 +892,44 @@ divided11:
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z11, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z11, Z19
-	VMOVDQU64    Z19, Z11
+	VADDPS       Z15, Z11, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z11, Z16
+	VMOVDQU64    Z16, Z11
 	VPANDD       Z2, Z12, Z15
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z12, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z12, Z19
-	VMOVDQU64    Z19, Z12
+	VADDPS       Z15, Z12, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z12, Z16
+	VMOVDQU64    Z16, Z12
 	VPANDD       Z2, Z13, Z15
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z13, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z13, Z19
-	VMOVDQU64    Z19, Z13
+	VADDPS       Z15, Z13, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z13, Z16
+	VMOVDQU64    Z16, Z13
 	VPANDD       Z2, Z14, Z15
 	VPMAXUD      Z3, Z15, Z15
 	VPMINUD      Z4, Z15, Z15
 	VPADDD       Z5, Z15, Z15
-	VADDPS       Z15, Z14, Z19
-	VSUBPS       Z15, Z19, Z19
-	VPTERNLOGD   $0xd8, Z6, Z14, Z19
-	VMOVDQU64    Z19, Z14
+	VADDPS       Z15, Z14, Z16
+	VSUBPS       Z15, Z16, Z16
+	VPTERNLOGD   $0xd8, Z6, Z14, Z16
+	VMOVDQU64    Z16, Z14
 	VMULPS       Z7, Z11, Z11
-	VCVTPS2PH    $0x00, Z11, Y16
+	VCVTPS2PH    $0x00, Z11, Y17
 	VMULPS       Z7, Z12, Z12
 	VCVTPS2PH    $0x00, Z12, Y11
-	VINSERTI64X4 $0x01, Y11, Z16, Z11
+	VINSERTI64X4 $0x01, Y11, Z17, Z11
 	VMULPS       Z7, Z13, Z13
-	VCVTPS2PH    $0x00, Z13, Y16
+	VCVTPS2PH    $0x00, Z13, Y17
 	VMULPS       Z7, Z14, Z14
 	VCVTPS2PH    $0x00, Z14, Y12
-	VINSERTI64X4 $0x01, Y12, Z16, Z12
+	VINSERTI64X4 $0x01, Y12, Z17, Z12
 	VPSLLW       $0x01, Z11, Z13
 	VPSLLW       $0x01, Z12, Z14
 	VPERMT2B     Z14, Z8, Z13
@@ -945,10 +938,10 @@ divided11:
 	VPTERNLOGD   $0xf8, Z10, Z11, Z13
 	VMOVDQU8     Z13, K5, (R13)(AX*1)
 	TESTL        $0x00000400, R15
-	JZ           stored12
+	JZ           stored9
 	VMOVDQU8     Z13, K5, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -961,79 +954,136 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const10<>+0(SB)/8, $0x7f8000007f800000
-GLOBL const10<>(SB), RODATA|NOPTR, $8
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z15
+	VMULPS       Z15, Z11, Z11
+	VMULPS       Z15, Z12, Z12
+	VMULPS       Z15, Z13, Z13
+	VMULPS       Z15, Z14, Z14
+	JMP          scaled3
 
-DATA const11<>+0(SB)/8, $0x3c8000003c800000
+divide10:
+	VPBROADCASTD 80(SP), Z15
+	VDIVPS       Z15, Z11, Z11
+	VDIVPS       Z15, Z12, Z12
+	VDIVPS       Z15, Z13, Z13
+	VDIVPS       Z15, Z14, Z14
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z13, (R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z13, (R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z13, (R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z13, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z15
+	VMULPS       Z15, Z11, Z11
+	VMULPS       Z15, Z12, Z12
+	VMULPS       Z15, Z13, Z13
+	VMULPS       Z15, Z14, Z14
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z15
+	VDIVPS       Z15, Z11, Z11
+	VDIVPS       Z15, Z12, Z12
+	VDIVPS       Z15, Z13, Z13
+	VDIVPS       Z15, Z14, Z14
+	JMP          scaled8
+
+DATA const11<>+0(SB)/8, $0x7f8000007f800000
 GLOBL const11<>(SB), RODATA|NOPTR, $8
 
-DATA const12<>+0(SB)/8, $0x4400000044000000
+DATA const12<>+0(SB)/8, $0x3c8000003c800000
 GLOBL const12<>(SB), RODATA|NOPTR, $8
 
-DATA const13<>+0(SB)/8, $0x0a4000000a400000
+DATA const13<>+0(SB)/8, $0x4400000044000000
 GLOBL const13<>(SB), RODATA|NOPTR, $8
 
-DATA const14<>+0(SB)/8, $0x8000000080000000
+DATA const14<>+0(SB)/8, $0x0a4000000a400000
 GLOBL const14<>(SB), RODATA|NOPTR, $8
 
-DATA const15<>+0(SB)/8, $0x3b8000003b800000
+DATA const15<>+0(SB)/8, $0x8000000080000000
 GLOBL const15<>(SB), RODATA|NOPTR, $8
 
-DATA const16<>+0(SB)/8, $0x0f0d0b0907050301
-DATA const16<>+8(SB)/8, $0x1f1d1b1917151311
-DATA const16<>+16(SB)/8, $0x2f2d2b2927252321
-DATA const16<>+24(SB)/8, $0x3f3d3b3937353331
-DATA const16<>+32(SB)/8, $0x4f4d4b4947454341
-DATA const16<>+40(SB)/8, $0x5f5d5b5957555351
-DATA const16<>+48(SB)/8, $0x6f6d6b6967656361
-DATA const16<>+56(SB)/8, $0x7f7d7b7977757371
-GLOBL const16<>(SB), RODATA|NOPTR, $64
+DATA const16<>+0(SB)/8, $0x3b8000003b800000
+GLOBL const16<>(SB), RODATA|NOPTR, $8
 
-DATA const17<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
-GLOBL const17<>(SB), RODATA|NOPTR, $8
+DATA const17<>+0(SB)/8, $0x0f0d0b0907050301
+DATA const17<>+8(SB)/8, $0x1f1d1b1917151311
+DATA const17<>+16(SB)/8, $0x2f2d2b2927252321
+DATA const17<>+24(SB)/8, $0x3f3d3b3937353331
+DATA const17<>+32(SB)/8, $0x4f4d4b4947454341
+DATA const17<>+40(SB)/8, $0x5f5d5b5957555351
+DATA const17<>+48(SB)/8, $0x6f6d6b6967656361
+DATA const17<>+56(SB)/8, $0x7f7d7b7977757371
+GLOBL const17<>(SB), RODATA|NOPTR, $64
 
-DATA const18<>+0(SB)/8, $0x8080808080808080
+DATA const18<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
 GLOBL const18<>(SB), RODATA|NOPTR, $8
 
-DATA const19<>+0(SB)/8, $0x0000000100000000
-DATA const19<>+8(SB)/8, $0x0000000300000002
-DATA const19<>+16(SB)/8, $0x0000000500000004
-DATA const19<>+24(SB)/8, $0x0000000700000006
-DATA const19<>+32(SB)/8, $0x0000000900000008
-DATA const19<>+40(SB)/8, $0x0000000b0000000a
-DATA const19<>+48(SB)/8, $0x0000000d0000000c
-DATA const19<>+56(SB)/8, $0x0000000f0000000e
-GLOBL const19<>(SB), RODATA|NOPTR, $64
+DATA const19<>+0(SB)/8, $0x8080808080808080
+GLOBL const19<>(SB), RODATA|NOPTR, $8
 
-DATA const20<>+0(SB)/8, $0x0000001100000010
-DATA const20<>+8(SB)/8, $0x0000001300000012
-DATA const20<>+16(SB)/8, $0x0000001500000014
-DATA const20<>+24(SB)/8, $0x0000001700000016
-DATA const20<>+32(SB)/8, $0x0000001900000018
-DATA const20<>+40(SB)/8, $0x0000001b0000001a
-DATA const20<>+48(SB)/8, $0x0000001d0000001c
-DATA const20<>+56(SB)/8, $0x0000001f0000001e
+DATA const20<>+0(SB)/8, $0x0000000100000000
+DATA const20<>+8(SB)/8, $0x0000000300000002
+DATA const20<>+16(SB)/8, $0x0000000500000004
+DATA const20<>+24(SB)/8, $0x0000000700000006
+DATA const20<>+32(SB)/8, $0x0000000900000008
+DATA const20<>+40(SB)/8, $0x0000000b0000000a
+DATA const20<>+48(SB)/8, $0x0000000d0000000c
+DATA const20<>+56(SB)/8, $0x0000000f0000000e
 GLOBL const20<>(SB), RODATA|NOPTR, $64
 
-DATA const21<>+0(SB)/8, $0x0000002100000020
-DATA const21<>+8(SB)/8, $0x0000002300000022
-DATA const21<>+16(SB)/8, $0x0000002500000024
-DATA const21<>+24(SB)/8, $0x0000002700000026
-DATA const21<>+32(SB)/8, $0x0000002900000028
-DATA const21<>+40(SB)/8, $0x0000002b0000002a
-DATA const21<>+48(SB)/8, $0x0000002d0000002c
-DATA const21<>+56(SB)/8, $0x0000002f0000002e
+DATA const21<>+0(SB)/8, $0x0000001100000010
+DATA const21<>+8(SB)/8, $0x0000001300000012
+DATA const21<>+16(SB)/8, $0x0000001500000014
+DATA const21<>+24(SB)/8, $0x0000001700000016
+DATA const21<>+32(SB)/8, $0x0000001900000018
+DATA const21<>+40(SB)/8, $0x0000001b0000001a
+DATA const21<>+48(SB)/8, $0x0000001d0000001c
+DATA const21<>+56(SB)/8, $0x0000001f0000001e
 GLOBL const21<>(SB), RODATA|NOPTR, $64
 
-DATA const22<>+0(SB)/8, $0x0000003100000030
-DATA const22<>+8(SB)/8, $0x0000003300000032
-DATA const22<>+16(SB)/8, $0x0000003500000034
-DATA const22<>+24(SB)/8, $0x0000003700000036
-DATA const22<>+32(SB)/8, $0x0000003900000038
-DATA const22<>+40(SB)/8, $0x0000003b0000003a
-DATA const22<>+48(SB)/8, $0x0000003d0000003c
-DATA const22<>+56(SB)/8, $0x0000003f0000003e
+DATA const22<>+0(SB)/8, $0x0000002100000020
+DATA const22<>+8(SB)/8, $0x0000002300000022
+DATA const22<>+16(SB)/8, $0x0000002500000024
+DATA const22<>+24(SB)/8, $0x0000002700000026
+DATA const22<>+32(SB)/8, $0x0000002900000028
+DATA const22<>+40(SB)/8, $0x0000002b0000002a
+DATA const22<>+48(SB)/8, $0x0000002d0000002c
+DATA const22<>+56(SB)/8, $0x0000002f0000002e
 GLOBL const22<>(SB), RODATA|NOPTR, $64
+
+DATA const23<>+0(SB)/8, $0x0000003100000030
+DATA const23<>+8(SB)/8, $0x0000003300000032
+DATA const23<>+16(SB)/8, $0x0000003500000034
+DATA const23<>+24(SB)/8, $0x0000003700000036
+DATA const23<>+32(SB)/8, $0x0000003900000038
+DATA const23<>+40(SB)/8, $0x0000003b0000003a
+DATA const23<>+48(SB)/8, $0x0000003d0000003c
+DATA const23<>+56(SB)/8, $0x0000003f0000003e
+GLOBL const23<>(SB), RODATA|NOPTR, $64
 
 // func narrowFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -1071,12 +1121,12 @@ TEXT ·narrowFloat8E5M2AVX512(SB), NOSPLIT, $88-48
 	NEGQ         AX
 	VPBROADCASTQ const0<>+0(SB), Z0
 	VPBROADCASTQ const1<>+0(SB), Z1
-	VPBROADCASTQ const10<>+0(SB), Z2
-	VPBROADCASTQ const23<>+0(SB), Z3
-	VPBROADCASTQ const24<>+0(SB), Z4
-	VPBROADCASTQ const25<>+0(SB), Z5
-	VPBROADCASTQ const14<>+0(SB), Z6
-	VMOVDQU64    const16<>+0(SB), Z7
+	VPBROADCASTQ const11<>+0(SB), Z2
+	VPBROADCASTQ const24<>+0(SB), Z3
+	VPBROADCASTQ const25<>+0(SB), Z4
+	VPBROADCASTQ const26<>+0(SB), Z5
+	VPBROADCASTQ const15<>+0(SB), Z6
+	VMOVDQU64    const17<>+0(SB), Z7
 	CMPQ         AX, $-64
 	JG           rest
 
@@ -1141,25 +1191,10 @@ loop:
 	VADDPS    192(CX)(AX*4), Z11, Z11
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z12
-	VMULPS       Z12, Z8, Z8
-	VMULPS       Z12, Z9, Z9
-	VMULPS       Z12, Z10, Z10
-	VMULPS       Z12, Z11, Z11
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z12
-	VDIVPS       Z12, Z8, Z8
-	VDIVPS       Z12, Z9, Z9
-	VDIVPS       Z12, Z10, Z10
-	VDIVPS       Z12, Z11, Z11
-
-divided3:
+scaled3:
 	VCMPPS       $0x03, Z8, Z8, K1
 	VPTERNLOGD   $0xa8, Z1, Z0, K1, Z8
 	VCMPPS       $0x03, Z9, Z9, K1
@@ -1172,65 +1207,44 @@ divided3:
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z8, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z8, Z16
-	VMOVDQU64    Z16, Z8
+	VADDPS       Z12, Z8, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z8, Z13
+	VMOVDQU64    Z13, Z8
 	VPANDD       Z2, Z9, Z12
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z9, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z9, Z16
-	VMOVDQU64    Z16, Z9
+	VADDPS       Z12, Z9, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z9, Z13
+	VMOVDQU64    Z13, Z9
 	VPANDD       Z2, Z10, Z12
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z10, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z10, Z16
-	VMOVDQU64    Z16, Z10
+	VADDPS       Z12, Z10, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z10, Z13
+	VMOVDQU64    Z13, Z10
 	VPANDD       Z2, Z11, Z12
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z11, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z11, Z16
-	VMOVDQU64    Z16, Z11
-	VCVTPS2PH    $0x00, Z8, Y13
+	VADDPS       Z12, Z11, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z11, Z13
+	VMOVDQU64    Z13, Z11
+	VCVTPS2PH    $0x00, Z8, Y14
 	VCVTPS2PH    $0x00, Z9, Y8
-	VINSERTI64X4 $0x01, Y8, Z13, Z8
-	VCVTPS2PH    $0x00, Z10, Y13
+	VINSERTI64X4 $0x01, Y8, Z14, Z8
+	VCVTPS2PH    $0x00, Z10, Y14
 	VCVTPS2PH    $0x00, Z11, Y9
-	VINSERTI64X4 $0x01, Y9, Z13, Z9
+	VINSERTI64X4 $0x01, Y9, Z14, Z9
 	VPERMT2B     Z9, Z7, Z8
 	TESTL        $0x00000100, R15
 	JNZ          special5
 	VMOVDQU64    Z8, (R13)(AX*1)
-	JMP          stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z8, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z8, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z8, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z8, (R14)(AX*1)
 
 stored4:
 	ADDQ $+64, AX
@@ -1242,137 +1256,122 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z14, Z14, Z14
-	VPBROADCASTD AX, Z8
-	VPSUBD       Z8, Z14, Z8
-	VMOVDQU64    const19<>+0(SB), Z9
-	VPCMPUD      $0x01, Z8, Z9, K1
-	VMOVDQU64    const20<>+0(SB), Z9
-	VPCMPUD      $0x01, Z8, Z9, K2
-	VMOVDQU64    const21<>+0(SB), Z9
-	VPCMPUD      $0x01, Z8, Z9, K3
-	VMOVDQU64    const22<>+0(SB), Z9
-	VPCMPUD      $0x01, Z8, Z9, K4
 	VPXORD       Z15, Z15, Z15
+	VPBROADCASTD AX, Z8
+	VPSUBD       Z8, Z15, Z8
+	VMOVDQU64    const20<>+0(SB), Z9
+	VPCMPUD      $0x01, Z8, Z9, K1
+	VMOVDQU64    const21<>+0(SB), Z9
+	VPCMPUD      $0x01, Z8, Z9, K2
+	VMOVDQU64    const22<>+0(SB), Z9
+	VPCMPUD      $0x01, Z8, Z9, K3
+	VMOVDQU64    const23<>+0(SB), Z9
+	VPCMPUD      $0x01, Z8, Z9, K4
+	VPXORD       Z16, Z16, Z16
 	VPBROADCASTB AX, Z8
-	VPSUBB       Z8, Z15, Z8
-	VMOVDQU64    const3<>+0(SB), Z9
+	VPSUBB       Z8, Z16, Z8
+	VMOVDQU64    const4<>+0(SB), Z9
 	VPCMPUB      $0x01, Z8, Z9, K5
 	VMOVDQU32.Z  (DX)(AX*4), K1, Z8
 	VMOVDQU32.Z  64(DX)(AX*4), K2, Z9
 	VMOVDQU32.Z  128(DX)(AX*4), K3, Z10
 	VMOVDQU32.Z  192(DX)(AX*4), K4, Z11
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (BX)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(BX)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(BX)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(BX)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(BX)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (SI)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(SI)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(SI)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(SI)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(SI)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (DI)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(DI)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(DI)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(DI)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(DI)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R8)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(R8)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(R8)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(R8)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(R8)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R9)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(R9)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(R9)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(R9)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(R9)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R10)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(R10)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(R10)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(R10)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(R10)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R11)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(R11)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(R11)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(R11)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(R11)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (R12)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(R12)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(R12)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(R12)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(R12)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU32.Z  (CX)(AX*4), K1, Z12
-	VMOVDQU32.Z  64(CX)(AX*4), K2, Z16
+	VMOVDQU32.Z  64(CX)(AX*4), K2, Z13
 	VMOVDQU32.Z  128(CX)(AX*4), K3, Z17
 	VMOVDQU32.Z  192(CX)(AX*4), K4, Z18
 	VADDPS       Z12, Z8, Z8
-	VADDPS       Z16, Z9, Z9
+	VADDPS       Z13, Z9, Z9
 	VADDPS       Z17, Z10, Z10
 	VADDPS       Z18, Z11, Z11
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z12
-	VMULPS       Z12, Z8, Z8
-	VMULPS       Z12, Z9, Z9
-	VMULPS       Z12, Z10, Z10
-	VMULPS       Z12, Z11, Z11
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z12
-	VDIVPS       Z12, Z8, Z8
-	VDIVPS       Z12, Z9, Z9
-	VDIVPS       Z12, Z10, Z10
-	VDIVPS       Z12, Z11, Z11
-
-divided11:
+scaled8:
 	VCMPPS       $0x03, Z8, Z8, K1
 	VPTERNLOGD   $0xa8, Z1, Z0, K1, Z8
 	VCMPPS       $0x03, Z9, Z9, K1
@@ -1385,47 +1384,47 @@ divided11:
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z8, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z8, Z16
-	VMOVDQU64    Z16, Z8
+	VADDPS       Z12, Z8, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z8, Z13
+	VMOVDQU64    Z13, Z8
 	VPANDD       Z2, Z9, Z12
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z9, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z9, Z16
-	VMOVDQU64    Z16, Z9
+	VADDPS       Z12, Z9, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z9, Z13
+	VMOVDQU64    Z13, Z9
 	VPANDD       Z2, Z10, Z12
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z10, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z10, Z16
-	VMOVDQU64    Z16, Z10
+	VADDPS       Z12, Z10, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z10, Z13
+	VMOVDQU64    Z13, Z10
 	VPANDD       Z2, Z11, Z12
 	VPMAXUD      Z3, Z12, Z12
 	VPMINUD      Z4, Z12, Z12
 	VPADDD       Z5, Z12, Z12
-	VADDPS       Z12, Z11, Z16
-	VSUBPS       Z12, Z16, Z16
-	VPTERNLOGD   $0xd8, Z6, Z11, Z16
-	VMOVDQU64    Z16, Z11
-	VCVTPS2PH    $0x00, Z8, Y13
+	VADDPS       Z12, Z11, Z13
+	VSUBPS       Z12, Z13, Z13
+	VPTERNLOGD   $0xd8, Z6, Z11, Z13
+	VMOVDQU64    Z13, Z11
+	VCVTPS2PH    $0x00, Z8, Y14
 	VCVTPS2PH    $0x00, Z9, Y8
-	VINSERTI64X4 $0x01, Y8, Z13, Z8
-	VCVTPS2PH    $0x00, Z10, Y13
+	VINSERTI64X4 $0x01, Y8, Z14, Z8
+	VCVTPS2PH    $0x00, Z10, Y14
 	VCVTPS2PH    $0x00, Z11, Y9
-	VINSERTI64X4 $0x01, Y9, Z13, Z9
+	VINSERTI64X4 $0x01, Y9, Z14, Z9
 	VPERMT2B     Z9, Z7, Z8
 	VMOVDQU8     Z8, K5, (R13)(AX*1)
 	TESTL        $0x00000400, R15
-	JZ           stored12
+	JZ           stored9
 	VMOVDQU8     Z8, K5, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -1438,11 +1437,68 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const23<>+0(SB)/8, $0x3880000038800000
-GLOBL const23<>(SB), RODATA|NOPTR, $8
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z12
+	VMULPS       Z12, Z8, Z8
+	VMULPS       Z12, Z9, Z9
+	VMULPS       Z12, Z10, Z10
+	VMULPS       Z12, Z11, Z11
+	JMP          scaled3
 
-DATA const24<>+0(SB)/8, $0x4780000047800000
+divide10:
+	VPBROADCASTD 80(SP), Z12
+	VDIVPS       Z12, Z8, Z8
+	VDIVPS       Z12, Z9, Z9
+	VDIVPS       Z12, Z10, Z10
+	VDIVPS       Z12, Z11, Z11
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z8, (R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z8, (R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z8, (R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z8, (R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z12
+	VMULPS       Z12, Z8, Z8
+	VMULPS       Z12, Z9, Z9
+	VMULPS       Z12, Z10, Z10
+	VMULPS       Z12, Z11, Z11
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z12
+	VDIVPS       Z12, Z8, Z8
+	VDIVPS       Z12, Z9, Z9
+	VDIVPS       Z12, Z10, Z10
+	VDIVPS       Z12, Z11, Z11
+	JMP          scaled8
+
+DATA const24<>+0(SB)/8, $0x3880000038800000
 GLOBL const24<>(SB), RODATA|NOPTR, $8
 
-DATA const25<>+0(SB)/8, $0x0ac000000ac00000
+DATA const25<>+0(SB)/8, $0x4780000047800000
 GLOBL const25<>(SB), RODATA|NOPTR, $8
+
+DATA const26<>+0(SB)/8, $0x0ac000000ac00000
+GLOBL const26<>(SB), RODATA|NOPTR, $8

@@ -105,39 +105,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -151,60 +118,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VMULPS  (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VMULPS  (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VMULPS  (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VMULPS  (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VMULPS  (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VMULPS  (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VMULPS  (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VMULPS  (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VMULPS  (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -216,6 +162,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func prodFloat64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, MMX+
@@ -318,39 +318,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -364,60 +331,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VMULPD  (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VMULPD  (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VMULPD  (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VMULPD  (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VMULPD  (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VMULPD  (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VMULPD  (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VMULPD  (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VMULPD  (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -429,6 +375,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func prodFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, F16C, MMX+
@@ -571,39 +571,6 @@ combined1:
 	VMOVDQU   X1, 16(R13)(AX*1)
 	VMOVDQU   X2, 32(R13)(AX*1)
 	VMOVDQU   X3, 48(R13)(AX*1)
-	JMP       stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU X0, (R13)(AX*1)
-	VMOVDQU X1, 16(R13)(AX*1)
-	VMOVDQU X2, 32(R13)(AX*1)
-	VMOVDQU X3, 48(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ X0, (R13)(AX*1)
-	VMOVNTDQ X1, 16(R13)(AX*1)
-	VMOVNTDQ X2, 32(R13)(AX*1)
-	VMOVNTDQ X3, 48(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU X0, (R14)(AX*1)
-	VMOVDQU X1, 16(R14)(AX*1)
-	VMOVDQU X2, 32(R14)(AX*1)
-	VMOVDQU X3, 48(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ X0, (R14)(AX*1)
-	VMOVNTDQ X1, 16(R14)(AX*1)
-	VMOVNTDQ X2, 32(R14)(AX*1)
-	VMOVNTDQ X3, 48(R14)(AX*1)
 
 stored2:
 	ADDQ $+64, AX
@@ -617,70 +584,49 @@ rest:
 blocks:
 	VCVTPH2PS (DX)(AX*1), Y0
 	CMPB      R15, $0x01
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (BX)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x02
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (SI)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x03
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (DI)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x04
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (R8)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x05
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (R9)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x06
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (R10)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x07
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (R11)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x08
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (R12)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 	CMPB      R15, $0x09
-	JE        combined7
+	JE        combined4
 	VCVTPH2PS (CX)(AX*1), Y1
 	VMULPS    Y1, Y0, Y0
 
-combined7:
+combined4:
 	VCVTPS2PH $0x00, Y0, X0
 	TESTL     $0x00000100, R15
-	JNZ       special9
+	JNZ       special6
 	VMOVDQU   X0, (R13)(AX*1)
-	JMP       stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU X0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ X0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU X0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ X0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+16, AX
 	JS   blocks
 
@@ -692,6 +638,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU X0, (R13)(AX*1)
+	VMOVDQU X1, 16(R13)(AX*1)
+	VMOVDQU X2, 32(R13)(AX*1)
+	VMOVDQU X3, 48(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ X0, (R13)(AX*1)
+	VMOVNTDQ X1, 16(R13)(AX*1)
+	VMOVNTDQ X2, 32(R13)(AX*1)
+	VMOVNTDQ X3, 48(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU X0, (R14)(AX*1)
+	VMOVDQU X1, 16(R14)(AX*1)
+	VMOVDQU X2, 32(R14)(AX*1)
+	VMOVDQU X3, 48(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ X0, (R14)(AX*1)
+	VMOVNTDQ X1, 16(R14)(AX*1)
+	VMOVNTDQ X2, 32(R14)(AX*1)
+	VMOVNTDQ X3, 48(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU X0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ X0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU X0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ X0, (R14)(AX*1)
+	JMP      stored5
 
 // func prodBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -870,31 +870,6 @@ combined1:
 	JNZ     special3
 	VMOVDQU Y4, (R13)(AX*1)
 	VMOVDQU Y0, 32(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y4, (R13)(AX*1)
-	VMOVDQU Y0, 32(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y4, (R13)(AX*1)
-	VMOVNTDQ Y0, 32(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y4, (R14)(AX*1)
-	VMOVDQU Y0, 32(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y4, (R14)(AX*1)
-	VMOVNTDQ Y0, 32(R14)(AX*1)
 
 stored2:
 	ADDQ $+64, AX
@@ -910,70 +885,70 @@ blocks:
 	VPSLLD  $0x10, Y0, Y1
 	VPAND   const0<>+0(SB), Y0, Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VMOVDQU (BX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VMOVDQU (SI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VMOVDQU (DI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R8)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R9)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R10)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R11)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R12)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VMOVDQU (CX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
 	VPAND   const0<>+0(SB), Y2, Y2
 	VMULPS  Y3, Y1, Y1
 	VMULPS  Y2, Y0, Y0
 
-combined7:
+combined4:
 	VPSRLD  $0x10, Y1, Y2
 	VPAND   const2<>+0(SB), Y2, Y2
 	VPADDD  const1<>+0(SB), Y2, Y2
@@ -986,31 +961,10 @@ combined7:
 	VPAND   const0<>+0(SB), Y1, Y0
 	VPOR    Y0, Y2, Y2
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y2, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y2, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y2, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y2, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y2, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -1022,6 +976,52 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y4, (R13)(AX*1)
+	VMOVDQU Y0, 32(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y4, (R13)(AX*1)
+	VMOVNTDQ Y0, 32(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y4, (R14)(AX*1)
+	VMOVDQU Y0, 32(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y4, (R14)(AX*1)
+	VMOVNTDQ Y0, 32(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y2, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y2, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y2, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y2, (R14)(AX*1)
+	JMP      stored5
 
 DATA const0<>+0(SB)/8, $0xffff0000ffff0000
 DATA const0<>+8(SB)/8, $0xffff0000ffff0000
@@ -1078,7 +1078,7 @@ TEXT ·prodFloat8E4M3AVX2(SB), NOSPLIT, $0-48
 	LEAQ (R14)(AX*1), R14
 	MOVQ mode+40(FP), R15
 	NEGQ AX
-	CMPQ AX, $-32
+	CMPQ AX, $-64
 	JG   rest
 
 loop:
@@ -1104,304 +1104,560 @@ loop:
 	VMULPS       const7<>+0(SB), Y1, Y1
 	VMULPS       const7<>+0(SB), Y4, Y4
 	VMULPS       const7<>+0(SB), Y0, Y0
+	VMOVDQU      32(DX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X2
+	VCVTPH2PS    X2, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X2
+	VCVTPH2PS    X2, Y5
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
 	CMPB         R15, $0x01
 	JE           combined1
-	VMOVDQU      (BX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (BX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(BX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x02
 	JE           combined1
-	VMOVDQU      (SI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (SI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(SI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x03
 	JE           combined1
-	VMOVDQU      (DI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (DI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(DI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x04
 	JE           combined1
-	VMOVDQU      (R8)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R8)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R8)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x05
 	JE           combined1
-	VMOVDQU      (R9)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R9)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R9)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x06
 	JE           combined1
-	VMOVDQU      (R10)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R10)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R10)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x07
 	JE           combined1
-	VMOVDQU      (R11)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R11)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R11)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x08
 	JE           combined1
-	VMOVDQU      (R12)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R12)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R12)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x09
 	JE           combined1
-	VMOVDQU      (CX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       const7<>+0(SB), Y7, Y7
-	VMULPS       const7<>+0(SB), Y6, Y6
-	VMULPS       const7<>+0(SB), Y8, Y8
-	VMULPS       const7<>+0(SB), Y5, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (CX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(CX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        const4<>+0(SB), Y10, Y10
+	VPADDW       const5<>+0(SB), Y10, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y10, Y10
+	VPAND        const4<>+0(SB), Y9, Y9
+	VPADDW       const5<>+0(SB), Y9, Y11
+	VPAND        const6<>+0(SB), Y11, Y11
+	VPOR         Y11, Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       const7<>+0(SB), Y11, Y11
+	VMULPS       const7<>+0(SB), Y10, Y10
+	VMULPS       const7<>+0(SB), Y12, Y12
+	VMULPS       const7<>+0(SB), Y9, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 
 combined1:
-	VPAND       const8<>+0(SB), Y3, Y5
-	VPMAXUD     const9<>+0(SB), Y5, Y5
-	VPMINUD     const10<>+0(SB), Y5, Y5
-	VPADDD      const11<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y3, Y6
-	VSUBPS      Y5, Y6, Y6
+	VPAND       const8<>+0(SB), Y3, Y9
+	VPMAXUD     const9<>+0(SB), Y9, Y9
+	VPMINUD     const10<>+0(SB), Y9, Y9
+	VPADDD      const11<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y3, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y3, Y3
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y3, Y5, Y6
-	VMOVDQU     Y6, Y3
-	VPAND       const8<>+0(SB), Y1, Y5
-	VPMAXUD     const9<>+0(SB), Y5, Y5
-	VPMINUD     const10<>+0(SB), Y5, Y5
-	VPADDD      const11<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y1, Y6
-	VSUBPS      Y5, Y6, Y6
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y3, Y9, Y10
+	VMOVDQU     Y10, Y3
+	VPAND       const8<>+0(SB), Y1, Y9
+	VPMAXUD     const9<>+0(SB), Y9, Y9
+	VPMINUD     const10<>+0(SB), Y9, Y9
+	VPADDD      const11<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y1, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y1, Y1
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y1, Y5, Y6
-	VMOVDQU     Y6, Y1
-	VPAND       const8<>+0(SB), Y4, Y5
-	VPMAXUD     const9<>+0(SB), Y5, Y5
-	VPMINUD     const10<>+0(SB), Y5, Y5
-	VPADDD      const11<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y4, Y6
-	VSUBPS      Y5, Y6, Y6
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y1, Y9, Y10
+	VMOVDQU     Y10, Y1
+	VPAND       const8<>+0(SB), Y4, Y9
+	VPMAXUD     const9<>+0(SB), Y9, Y9
+	VPMINUD     const10<>+0(SB), Y9, Y9
+	VPADDD      const11<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y4, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y4, Y4
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y4, Y5, Y6
-	VMOVDQU     Y6, Y4
-	VPAND       const8<>+0(SB), Y0, Y5
-	VPMAXUD     const9<>+0(SB), Y5, Y5
-	VPMINUD     const10<>+0(SB), Y5, Y5
-	VPADDD      const11<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y0, Y6
-	VSUBPS      Y5, Y6, Y6
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y4, Y9, Y10
+	VMOVDQU     Y10, Y4
+	VPAND       const8<>+0(SB), Y0, Y9
+	VPMAXUD     const9<>+0(SB), Y9, Y9
+	VPMINUD     const10<>+0(SB), Y9, Y9
+	VPADDD      const11<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y0, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y0, Y0
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y0, Y5, Y6
-	VMOVDQU     Y6, Y0
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y0, Y9, Y10
+	VMOVDQU     Y10, Y0
 	VMULPS      const13<>+0(SB), Y3, Y3
 	VCVTPS2PH   $0x00, Y3, X2
 	VMULPS      const13<>+0(SB), Y1, Y1
@@ -1423,34 +1679,79 @@ combined1:
 	VPOR        Y0, Y1, Y1
 	VPAND       const16<>+0(SB), Y1, Y0
 	VPOR        Y0, Y3, Y3
+	VPAND       const8<>+0(SB), Y7, Y0
+	VPMAXUD     const9<>+0(SB), Y0, Y0
+	VPMINUD     const10<>+0(SB), Y0, Y0
+	VPADDD      const11<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y7, Y1
+	VSUBPS      Y0, Y1, Y1
+	VPAND       const12<>+0(SB), Y7, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y1, Y4, Y1
+	VPOR        Y0, Y1, Y1
+	VMOVDQU     Y1, Y7
+	VPAND       const8<>+0(SB), Y6, Y0
+	VPMAXUD     const9<>+0(SB), Y0, Y0
+	VPMINUD     const10<>+0(SB), Y0, Y0
+	VPADDD      const11<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y6, Y1
+	VSUBPS      Y0, Y1, Y1
+	VPAND       const12<>+0(SB), Y6, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y1, Y4, Y1
+	VPOR        Y0, Y1, Y1
+	VMOVDQU     Y1, Y6
+	VPAND       const8<>+0(SB), Y8, Y0
+	VPMAXUD     const9<>+0(SB), Y0, Y0
+	VPMINUD     const10<>+0(SB), Y0, Y0
+	VPADDD      const11<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y8, Y1
+	VSUBPS      Y0, Y1, Y1
+	VPAND       const12<>+0(SB), Y8, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y1, Y4, Y1
+	VPOR        Y0, Y1, Y1
+	VMOVDQU     Y1, Y8
+	VPAND       const8<>+0(SB), Y5, Y0
+	VPMAXUD     const9<>+0(SB), Y0, Y0
+	VPMINUD     const10<>+0(SB), Y0, Y0
+	VPADDD      const11<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y5, Y1
+	VSUBPS      Y0, Y1, Y1
+	VPAND       const12<>+0(SB), Y5, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y1, Y4, Y1
+	VPOR        Y0, Y1, Y1
+	VMOVDQU     Y1, Y5
+	VMULPS      const13<>+0(SB), Y7, Y7
+	VCVTPS2PH   $0x00, Y7, X2
+	VMULPS      const13<>+0(SB), Y6, Y6
+	VCVTPS2PH   $0x00, Y6, X0
+	VINSERTI128 $0x01, X0, Y2, Y0
+	VMULPS      const13<>+0(SB), Y8, Y8
+	VCVTPS2PH   $0x00, Y8, X2
+	VMULPS      const13<>+0(SB), Y5, Y5
+	VCVTPS2PH   $0x00, Y5, X1
+	VINSERTI128 $0x01, X1, Y2, Y1
+	VPSLLW      $0x01, Y0, Y4
+	VPSLLW      $0x01, Y1, Y5
+	VPSRLW      $0x08, Y4, Y4
+	VPAND       const14<>+0(SB), Y5, Y5
+	VPOR        Y5, Y4, Y4
+	VPMINUB     const15<>+0(SB), Y4, Y4
+	VPSRLW      $0x08, Y0, Y0
+	VPAND       const14<>+0(SB), Y1, Y1
+	VPOR        Y1, Y0, Y0
+	VPAND       const16<>+0(SB), Y0, Y0
+	VPOR        Y0, Y4, Y4
 	TESTL       $0x00000100, R15
 	JNZ         special3
 	VMOVDQU     Y3, (R13)(AX*1)
-	JMP         stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y3, (R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y3, (R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y3, (R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y3, (R14)(AX*1)
+	VMOVDQU     Y4, 32(R13)(AX*1)
 
 stored2:
-	ADDQ $+32, AX
-	CMPQ AX, $-32
+	ADDQ $+64, AX
+	CMPQ AX, $-64
 	JLE  loop
 
 rest:
@@ -1481,7 +1782,7 @@ blocks:
 	VMULPS       const7<>+0(SB), Y4, Y4
 	VMULPS       const7<>+0(SB), Y0, Y0
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (BX)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1509,7 +1810,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (SI)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1537,7 +1838,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (DI)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1565,7 +1866,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R8)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1593,7 +1894,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R9)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1621,7 +1922,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R10)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1649,7 +1950,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R11)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1677,7 +1978,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R12)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1705,7 +2006,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (CX)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x01, Y6, Y6
@@ -1733,7 +2034,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 
-combined7:
+combined4:
 	VPAND       const8<>+0(SB), Y3, Y5
 	VPMAXUD     const9<>+0(SB), Y5, Y5
 	VPMINUD     const10<>+0(SB), Y5, Y5
@@ -1800,31 +2101,10 @@ combined7:
 	VPAND       const16<>+0(SB), Y1, Y0
 	VPOR        Y0, Y3, Y3
 	TESTL       $0x00000100, R15
-	JNZ         special9
+	JNZ         special6
 	VMOVDQU     Y3, (R13)(AX*1)
-	JMP         stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y3, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y3, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y3, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y3, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -1836,6 +2116,52 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y3, (R13)(AX*1)
+	VMOVDQU Y4, 32(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y3, (R13)(AX*1)
+	VMOVNTDQ Y4, 32(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y3, (R14)(AX*1)
+	VMOVDQU Y4, 32(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y3, (R14)(AX*1)
+	VMOVNTDQ Y4, 32(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y3, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y3, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y3, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y3, (R14)(AX*1)
+	JMP      stored5
 
 DATA const4<>+0(SB)/8, $0xbf80bf80bf80bf80
 DATA const4<>+8(SB)/8, $0xbf80bf80bf80bf80
@@ -1946,7 +2272,7 @@ TEXT ·prodFloat8E5M2AVX2(SB), NOSPLIT, $0-48
 	LEAQ (R14)(AX*1), R14
 	MOVQ mode+40(FP), R15
 	NEGQ AX
-	CMPQ AX, $-32
+	CMPQ AX, $-64
 	JG   rest
 
 loop:
@@ -1959,187 +2285,313 @@ loop:
 	VCVTPH2PS    X0, Y4
 	VEXTRACTI128 $0x01, Y0, X0
 	VCVTPH2PS    X0, Y0
+	VMOVDQU      32(DX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const14<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X2
+	VCVTPH2PS    X2, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X2
+	VCVTPH2PS    X2, Y5
 	CMPB         R15, $0x01
 	JE           combined1
-	VMOVDQU      (BX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (BX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(BX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x02
 	JE           combined1
-	VMOVDQU      (SI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (SI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(SI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x03
 	JE           combined1
-	VMOVDQU      (DI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (DI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(DI)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x04
 	JE           combined1
-	VMOVDQU      (R8)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R8)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R8)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x05
 	JE           combined1
-	VMOVDQU      (R9)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R9)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R9)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x06
 	JE           combined1
-	VMOVDQU      (R10)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R10)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R10)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x07
 	JE           combined1
-	VMOVDQU      (R11)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R11)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R11)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x08
 	JE           combined1
-	VMOVDQU      (R12)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (R12)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(R12)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	CMPB         R15, $0x09
 	JE           combined1
-	VMOVDQU      (CX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const14<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y6, Y1, Y1
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y5, Y0, Y0
+	VMOVDQU      (CX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y9, Y0, Y0
+	VMOVDQU      32(CX)(AX*1), Y9
+	VPSLLW       $0x08, Y9, Y10
+	VPAND        const14<>+0(SB), Y9, Y9
+	VCVTPH2PS    X10, Y11
+	VEXTRACTI128 $0x01, Y10, X2
+	VCVTPH2PS    X2, Y10
+	VCVTPH2PS    X9, Y12
+	VEXTRACTI128 $0x01, Y9, X2
+	VCVTPH2PS    X2, Y9
+	VMULPS       Y11, Y7, Y7
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 
 combined1:
-	VPAND       const8<>+0(SB), Y3, Y5
-	VPMAXUD     const17<>+0(SB), Y5, Y5
-	VPMINUD     const18<>+0(SB), Y5, Y5
-	VPADDD      const19<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y3, Y6
-	VSUBPS      Y5, Y6, Y6
+	VPAND       const8<>+0(SB), Y3, Y9
+	VPMAXUD     const17<>+0(SB), Y9, Y9
+	VPMINUD     const18<>+0(SB), Y9, Y9
+	VPADDD      const19<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y3, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y3, Y3
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y3, Y5, Y6
-	VMOVDQU     Y6, Y3
-	VPAND       const8<>+0(SB), Y1, Y5
-	VPMAXUD     const17<>+0(SB), Y5, Y5
-	VPMINUD     const18<>+0(SB), Y5, Y5
-	VPADDD      const19<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y1, Y6
-	VSUBPS      Y5, Y6, Y6
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y3, Y9, Y10
+	VMOVDQU     Y10, Y3
+	VPAND       const8<>+0(SB), Y1, Y9
+	VPMAXUD     const17<>+0(SB), Y9, Y9
+	VPMINUD     const18<>+0(SB), Y9, Y9
+	VPADDD      const19<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y1, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y1, Y1
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y1, Y5, Y6
-	VMOVDQU     Y6, Y1
-	VPAND       const8<>+0(SB), Y4, Y5
-	VPMAXUD     const17<>+0(SB), Y5, Y5
-	VPMINUD     const18<>+0(SB), Y5, Y5
-	VPADDD      const19<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y4, Y6
-	VSUBPS      Y5, Y6, Y6
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y1, Y9, Y10
+	VMOVDQU     Y10, Y1
+	VPAND       const8<>+0(SB), Y4, Y9
+	VPMAXUD     const17<>+0(SB), Y9, Y9
+	VPMINUD     const18<>+0(SB), Y9, Y9
+	VPADDD      const19<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y4, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y4, Y4
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y4, Y5, Y6
-	VMOVDQU     Y6, Y4
-	VPAND       const8<>+0(SB), Y0, Y5
-	VPMAXUD     const17<>+0(SB), Y5, Y5
-	VPMINUD     const18<>+0(SB), Y5, Y5
-	VPADDD      const19<>+0(SB), Y5, Y5
-	VADDPS      Y5, Y0, Y6
-	VSUBPS      Y5, Y6, Y6
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y4, Y9, Y10
+	VMOVDQU     Y10, Y4
+	VPAND       const8<>+0(SB), Y0, Y9
+	VPMAXUD     const17<>+0(SB), Y9, Y9
+	VPMINUD     const18<>+0(SB), Y9, Y9
+	VPADDD      const19<>+0(SB), Y9, Y9
+	VADDPS      Y9, Y0, Y10
+	VSUBPS      Y9, Y10, Y10
 	VPAND       const12<>+0(SB), Y0, Y0
-	VMOVDQU     const12<>+0(SB), Y5
-	VPANDN      Y6, Y5, Y5
-	VPOR        Y0, Y5, Y6
-	VMOVDQU     Y6, Y0
+	VMOVDQU     const12<>+0(SB), Y9
+	VPANDN      Y10, Y9, Y9
+	VPOR        Y0, Y9, Y10
+	VMOVDQU     Y10, Y0
 	VCVTPS2PH   $0x00, Y3, X2
 	VCVTPS2PH   $0x00, Y1, X1
 	VINSERTI128 $0x01, X1, Y2, Y1
@@ -2149,34 +2601,67 @@ combined1:
 	VPSRLW      $0x08, Y1, Y1
 	VPAND       const14<>+0(SB), Y0, Y0
 	VPOR        Y0, Y1, Y1
+	VPAND       const8<>+0(SB), Y7, Y0
+	VPMAXUD     const17<>+0(SB), Y0, Y0
+	VPMINUD     const18<>+0(SB), Y0, Y0
+	VPADDD      const19<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y7, Y3
+	VSUBPS      Y0, Y3, Y3
+	VPAND       const12<>+0(SB), Y7, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y3, Y4, Y3
+	VPOR        Y0, Y3, Y3
+	VMOVDQU     Y3, Y7
+	VPAND       const8<>+0(SB), Y6, Y0
+	VPMAXUD     const17<>+0(SB), Y0, Y0
+	VPMINUD     const18<>+0(SB), Y0, Y0
+	VPADDD      const19<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y6, Y3
+	VSUBPS      Y0, Y3, Y3
+	VPAND       const12<>+0(SB), Y6, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y3, Y4, Y3
+	VPOR        Y0, Y3, Y3
+	VMOVDQU     Y3, Y6
+	VPAND       const8<>+0(SB), Y8, Y0
+	VPMAXUD     const17<>+0(SB), Y0, Y0
+	VPMINUD     const18<>+0(SB), Y0, Y0
+	VPADDD      const19<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y8, Y3
+	VSUBPS      Y0, Y3, Y3
+	VPAND       const12<>+0(SB), Y8, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y3, Y4, Y3
+	VPOR        Y0, Y3, Y3
+	VMOVDQU     Y3, Y8
+	VPAND       const8<>+0(SB), Y5, Y0
+	VPMAXUD     const17<>+0(SB), Y0, Y0
+	VPMINUD     const18<>+0(SB), Y0, Y0
+	VPADDD      const19<>+0(SB), Y0, Y0
+	VADDPS      Y0, Y5, Y3
+	VSUBPS      Y0, Y3, Y3
+	VPAND       const12<>+0(SB), Y5, Y0
+	VMOVDQU     const12<>+0(SB), Y4
+	VPANDN      Y3, Y4, Y3
+	VPOR        Y0, Y3, Y3
+	VMOVDQU     Y3, Y5
+	VCVTPS2PH   $0x00, Y7, X2
+	VCVTPS2PH   $0x00, Y6, X0
+	VINSERTI128 $0x01, X0, Y2, Y0
+	VCVTPS2PH   $0x00, Y8, X2
+	VCVTPS2PH   $0x00, Y5, X3
+	VINSERTI128 $0x01, X3, Y2, Y3
+	VPSRLW      $0x08, Y0, Y0
+	VPAND       const14<>+0(SB), Y3, Y3
+	VPOR        Y3, Y0, Y0
 	TESTL       $0x00000100, R15
 	JNZ         special3
 	VMOVDQU     Y1, (R13)(AX*1)
-	JMP         stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y1, (R14)(AX*1)
+	VMOVDQU     Y0, 32(R13)(AX*1)
 
 stored2:
-	ADDQ $+32, AX
-	CMPQ AX, $-32
+	ADDQ $+64, AX
+	CMPQ AX, $-64
 	JLE  loop
 
 rest:
@@ -2194,7 +2679,7 @@ blocks:
 	VEXTRACTI128 $0x01, Y0, X0
 	VCVTPH2PS    X0, Y0
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (BX)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2209,7 +2694,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (SI)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2224,7 +2709,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (DI)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2239,7 +2724,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R8)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2254,7 +2739,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R9)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2269,7 +2754,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R10)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2284,7 +2769,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R11)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2299,7 +2784,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (R12)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2314,7 +2799,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU      (CX)(AX*1), Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPAND        const14<>+0(SB), Y5, Y5
@@ -2329,7 +2814,7 @@ blocks:
 	VMULPS       Y8, Y4, Y4
 	VMULPS       Y5, Y0, Y0
 
-combined7:
+combined4:
 	VPAND       const8<>+0(SB), Y3, Y5
 	VPMAXUD     const17<>+0(SB), Y5, Y5
 	VPMINUD     const18<>+0(SB), Y5, Y5
@@ -2384,31 +2869,10 @@ combined7:
 	VPAND       const14<>+0(SB), Y0, Y0
 	VPOR        Y0, Y1, Y1
 	TESTL       $0x00000100, R15
-	JNZ         special9
+	JNZ         special6
 	VMOVDQU     Y1, (R13)(AX*1)
-	JMP         stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y1, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -2420,6 +2884,52 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y1, (R13)(AX*1)
+	VMOVDQU Y0, 32(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y1, (R13)(AX*1)
+	VMOVNTDQ Y0, 32(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y1, (R14)(AX*1)
+	VMOVDQU Y0, 32(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	VMOVNTDQ Y0, 32(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y1, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y1, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y1, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	JMP      stored5
 
 DATA const17<>+0(SB)/8, $0x3880000038800000
 DATA const17<>+8(SB)/8, $0x3880000038800000
@@ -2584,31 +3094,6 @@ combined1:
 	JNZ     special3
 	VMOVDQU Y1, (R13)(AX*1)
 	VMOVDQU Y3, 32(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y1, (R13)(AX*1)
-	VMOVDQU Y3, 32(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y1, (R13)(AX*1)
-	VMOVNTDQ Y3, 32(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y1, (R14)(AX*1)
-	VMOVDQU Y3, 32(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y1, (R14)(AX*1)
-	VMOVNTDQ Y3, 32(R14)(AX*1)
 
 stored2:
 	ADDQ $+64, AX
@@ -2623,92 +3108,71 @@ blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	VPSRLW  $0x08, Y0, Y1
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VMOVDQU (BX)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VMOVDQU (SI)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VMOVDQU (DI)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R8)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R9)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R10)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R11)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VMOVDQU (R12)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VMOVDQU (CX)(AX*1), Y2
 	VPSRLW  $0x08, Y2, Y3
 	VPMULLW Y2, Y0, Y0
 	VPMULLW Y3, Y1, Y1
 
-combined7:
+combined4:
 	VPSLLW  $0x08, Y1, Y1
 	VPAND   const20<>+0(SB), Y0, Y0
 	VMOVDQU const20<>+0(SB), Y2
 	VPANDN  Y1, Y2, Y1
 	VPOR    Y0, Y1, Y1
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y1, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y1, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -2720,6 +3184,52 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y1, (R13)(AX*1)
+	VMOVDQU Y3, 32(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y1, (R13)(AX*1)
+	VMOVNTDQ Y3, 32(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y1, (R14)(AX*1)
+	VMOVDQU Y3, 32(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	VMOVNTDQ Y3, 32(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y1, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y1, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y1, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	JMP      stored5
 
 DATA const20<>+0(SB)/8, $0x00ff00ff00ff00ff
 DATA const20<>+8(SB)/8, $0x00ff00ff00ff00ff
@@ -2828,39 +3338,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -2874,60 +3351,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPMULLD (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPMULLD (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPMULLD (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPMULLD (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPMULLD (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPMULLD (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPMULLD (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPMULLD (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPMULLD (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -2939,6 +3395,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func prodInt64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -3329,39 +3839,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3375,7 +3852,7 @@ rest:
 blocks:
 	VMOVDQU  (DX)(AX*1), Y0
 	CMPB     R15, $0x01
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (BX)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3386,7 +3863,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x02
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (SI)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3397,7 +3874,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x03
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (DI)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3408,7 +3885,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x04
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R8)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3419,7 +3896,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x05
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R9)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3430,7 +3907,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x06
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R10)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3441,7 +3918,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x07
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R11)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3452,7 +3929,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x08
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (R12)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3463,7 +3940,7 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 	CMPB     R15, $0x09
-	JE       combined7
+	JE       combined4
 	VMOVDQU  (CX)(AX*1), Y1
 	VPSRLQ   $0x20, Y0, Y2
 	VPMULUDQ Y1, Y2, Y2
@@ -3474,33 +3951,12 @@ blocks:
 	VPMULUDQ Y1, Y0, Y0
 	VPADDQ   Y2, Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3512,3 +3968,57 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5

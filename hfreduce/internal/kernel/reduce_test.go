@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"golang.org/x/sys/cpu"
 	"pgregory.net/rapid"
 
 	"github.com/hfreduce/hfreduce/internal/testreq"
@@ -101,6 +102,33 @@ func TestReduceAllFloat8Pairs(t *testing.T) {
 		for _, r.spec.Wide = range []bool{false, true} {
 			if err := r.check(b); err != nil {
 				t.Fatalf("wide %v: %v", r.spec.Wide, err)
+			}
+		}
+	})
+}
+
+// TestReduceWithoutVBMI hides the instructions that the first processors with AVX-512 did not have, and without which float8
+// goes another way.
+func TestReduceWithoutVBMI(t *testing.T) {
+	defer func(has bool) { cpu.X86.HasAVX512VBMI = has }(cpu.X86.HasAVX512VBMI)
+	cpu.X86.HasAVX512VBMI = false
+	eachSpec(t, func(t *testing.T, b Backend, s Spec) {
+		if b != AVX512 || s.DType != Float8E4M3 && s.DType != Float8E5M2 {
+			return
+		}
+		for k := range 2 * variants {
+			n, count := 1+k%12, 37*k
+			s := variant(s, n, k)
+			random := rand.New(rand.NewPCG(uint64(k), 0))
+			r := reduction{spec: s, count: count, dst: own, dst2: own, offsets: make([]int, n+2)}
+			for j := range n {
+				r.srcs = append(r.srcs, fillSource(random, s, j, n, count, 3))
+			}
+			if k%5 == 0 {
+				r.scales = scaleValues[:n]
+			}
+			if err := r.check(b); err != nil {
+				t.Fatalf("%+v of %d sources and %d elements: %v", s, n, count, err)
 			}
 		}
 	})

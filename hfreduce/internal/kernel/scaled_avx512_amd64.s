@@ -74,194 +74,140 @@ loop:
 	JE           combined1
 	VPBROADCASTD 8(SP), Z5
 	VMULPS       (BX)(AX*1), Z5, Z5
+	VPBROADCASTD 8(SP), Z6
+	VMULPS       64(BX)(AX*1), Z6, Z6
+	VPBROADCASTD 8(SP), Z7
+	VMULPS       128(BX)(AX*1), Z7, Z7
+	VPBROADCASTD 8(SP), Z8
+	VMULPS       192(BX)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 8(SP), Z5
-	VMULPS       64(BX)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 8(SP), Z5
-	VMULPS       128(BX)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 8(SP), Z5
-	VMULPS       192(BX)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x02
 	JE           combined1
 	VPBROADCASTD 16(SP), Z5
 	VMULPS       (SI)(AX*1), Z5, Z5
+	VPBROADCASTD 16(SP), Z6
+	VMULPS       64(SI)(AX*1), Z6, Z6
+	VPBROADCASTD 16(SP), Z7
+	VMULPS       128(SI)(AX*1), Z7, Z7
+	VPBROADCASTD 16(SP), Z8
+	VMULPS       192(SI)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 16(SP), Z5
-	VMULPS       64(SI)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 16(SP), Z5
-	VMULPS       128(SI)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 16(SP), Z5
-	VMULPS       192(SI)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x03
 	JE           combined1
 	VPBROADCASTD 24(SP), Z5
 	VMULPS       (DI)(AX*1), Z5, Z5
+	VPBROADCASTD 24(SP), Z6
+	VMULPS       64(DI)(AX*1), Z6, Z6
+	VPBROADCASTD 24(SP), Z7
+	VMULPS       128(DI)(AX*1), Z7, Z7
+	VPBROADCASTD 24(SP), Z8
+	VMULPS       192(DI)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 24(SP), Z5
-	VMULPS       64(DI)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 24(SP), Z5
-	VMULPS       128(DI)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 24(SP), Z5
-	VMULPS       192(DI)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x04
 	JE           combined1
 	VPBROADCASTD 32(SP), Z5
 	VMULPS       (R8)(AX*1), Z5, Z5
+	VPBROADCASTD 32(SP), Z6
+	VMULPS       64(R8)(AX*1), Z6, Z6
+	VPBROADCASTD 32(SP), Z7
+	VMULPS       128(R8)(AX*1), Z7, Z7
+	VPBROADCASTD 32(SP), Z8
+	VMULPS       192(R8)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 32(SP), Z5
-	VMULPS       64(R8)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 32(SP), Z5
-	VMULPS       128(R8)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 32(SP), Z5
-	VMULPS       192(R8)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x05
 	JE           combined1
 	VPBROADCASTD 40(SP), Z5
 	VMULPS       (R9)(AX*1), Z5, Z5
+	VPBROADCASTD 40(SP), Z6
+	VMULPS       64(R9)(AX*1), Z6, Z6
+	VPBROADCASTD 40(SP), Z7
+	VMULPS       128(R9)(AX*1), Z7, Z7
+	VPBROADCASTD 40(SP), Z8
+	VMULPS       192(R9)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 40(SP), Z5
-	VMULPS       64(R9)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 40(SP), Z5
-	VMULPS       128(R9)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 40(SP), Z5
-	VMULPS       192(R9)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x06
 	JE           combined1
 	VPBROADCASTD 48(SP), Z5
 	VMULPS       (R10)(AX*1), Z5, Z5
+	VPBROADCASTD 48(SP), Z6
+	VMULPS       64(R10)(AX*1), Z6, Z6
+	VPBROADCASTD 48(SP), Z7
+	VMULPS       128(R10)(AX*1), Z7, Z7
+	VPBROADCASTD 48(SP), Z8
+	VMULPS       192(R10)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 48(SP), Z5
-	VMULPS       64(R10)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 48(SP), Z5
-	VMULPS       128(R10)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 48(SP), Z5
-	VMULPS       192(R10)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x07
 	JE           combined1
 	VPBROADCASTD 56(SP), Z5
 	VMULPS       (R11)(AX*1), Z5, Z5
+	VPBROADCASTD 56(SP), Z6
+	VMULPS       64(R11)(AX*1), Z6, Z6
+	VPBROADCASTD 56(SP), Z7
+	VMULPS       128(R11)(AX*1), Z7, Z7
+	VPBROADCASTD 56(SP), Z8
+	VMULPS       192(R11)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 56(SP), Z5
-	VMULPS       64(R11)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 56(SP), Z5
-	VMULPS       128(R11)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 56(SP), Z5
-	VMULPS       192(R11)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x08
 	JE           combined1
 	VPBROADCASTD 64(SP), Z5
 	VMULPS       (R12)(AX*1), Z5, Z5
+	VPBROADCASTD 64(SP), Z6
+	VMULPS       64(R12)(AX*1), Z6, Z6
+	VPBROADCASTD 64(SP), Z7
+	VMULPS       128(R12)(AX*1), Z7, Z7
+	VPBROADCASTD 64(SP), Z8
+	VMULPS       192(R12)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 64(SP), Z5
-	VMULPS       64(R12)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 64(SP), Z5
-	VMULPS       128(R12)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 64(SP), Z5
-	VMULPS       192(R12)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 	CMPB         R15, $0x09
 	JE           combined1
 	VPBROADCASTD 72(SP), Z5
 	VMULPS       (CX)(AX*1), Z5, Z5
+	VPBROADCASTD 72(SP), Z6
+	VMULPS       64(CX)(AX*1), Z6, Z6
+	VPBROADCASTD 72(SP), Z7
+	VMULPS       128(CX)(AX*1), Z7, Z7
+	VPBROADCASTD 72(SP), Z8
+	VMULPS       192(CX)(AX*1), Z8, Z8
 	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 72(SP), Z5
-	VMULPS       64(CX)(AX*1), Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 72(SP), Z5
-	VMULPS       128(CX)(AX*1), Z5, Z5
-	VADDPS       Z5, Z3, Z3
-	VPBROADCASTD 72(SP), Z5
-	VMULPS       192(CX)(AX*1), Z5, Z5
-	VADDPS       Z5, Z4, Z4
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	VADDPS       Z8, Z4, Z4
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z0, Z0
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z2, Z2
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z3, Z3
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z4, Z4
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z0, Z0
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z2, Z2
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z3, Z3
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z4, Z4
-
-divided3:
+scaled3:
 	TESTL     $0x00000100, R15
 	JNZ       special5
 	VMOVDQU64 Z0, (R13)(AX*1)
 	VMOVDQU64 Z2, 64(R13)(AX*1)
 	VMOVDQU64 Z3, 128(R13)(AX*1)
 	VMOVDQU64 Z4, 192(R13)(AX*1)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z0, (R13)(AX*1)
-	VMOVDQU64 Z2, 64(R13)(AX*1)
-	VMOVDQU64 Z3, 128(R13)(AX*1)
-	VMOVDQU64 Z4, 192(R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z0, (R13)(AX*1)
-	VMOVNTDQ Z2, 64(R13)(AX*1)
-	VMOVNTDQ Z3, 128(R13)(AX*1)
-	VMOVNTDQ Z4, 192(R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z0, (R14)(AX*1)
-	VMOVDQU64 Z2, 64(R14)(AX*1)
-	VMOVDQU64 Z3, 128(R14)(AX*1)
-	VMOVDQU64 Z4, 192(R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z0, (R14)(AX*1)
-	VMOVNTDQ Z2, 64(R14)(AX*1)
-	VMOVNTDQ Z3, 128(R14)(AX*1)
-	VMOVNTDQ Z4, 192(R14)(AX*1)
 
 stored4:
 	ADDQ $+256, AX
@@ -282,80 +228,71 @@ blocks:
 	VPBROADCASTD (SP), Z2
 	VMULPS       Z0, Z2, Z0
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z2
 	VPBROADCASTD 8(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z2
 	VPBROADCASTD 16(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z2
 	VPBROADCASTD 24(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z2
 	VPBROADCASTD 32(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z2
 	VPBROADCASTD 40(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z2
 	VPBROADCASTD 48(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z2
 	VPBROADCASTD 56(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z2
 	VPBROADCASTD 64(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z2
 	VPBROADCASTD 72(SP), Z3
 	VMULPS       Z2, Z3, Z2
 	VADDPS       Z2, Z0, Z0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z2
-	VMULPS       Z2, Z0, Z0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z2
-	VDIVPS       Z2, Z0, Z0
-
-divided11:
+scaled8:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored12
+	JZ       stored9
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -367,6 +304,75 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z0, Z0
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z2, Z2
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z3, Z3
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z4, Z4
+	JMP          scaled3
+
+divide10:
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z0, Z0
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z2, Z2
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z3, Z3
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z4, Z4
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z0, (R13)(AX*1)
+	VMOVDQU64 Z2, 64(R13)(AX*1)
+	VMOVDQU64 Z3, 128(R13)(AX*1)
+	VMOVDQU64 Z4, 192(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z0, (R13)(AX*1)
+	VMOVNTDQ Z2, 64(R13)(AX*1)
+	VMOVNTDQ Z3, 128(R13)(AX*1)
+	VMOVNTDQ Z4, 192(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z0, (R14)(AX*1)
+	VMOVDQU64 Z2, 64(R14)(AX*1)
+	VMOVDQU64 Z3, 128(R14)(AX*1)
+	VMOVDQU64 Z4, 192(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z0, (R14)(AX*1)
+	VMOVNTDQ Z2, 64(R14)(AX*1)
+	VMOVNTDQ Z3, 128(R14)(AX*1)
+	VMOVNTDQ Z4, 192(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z2
+	VMULPS       Z2, Z0, Z0
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z2
+	VDIVPS       Z2, Z0, Z0
+	JMP          scaled8
 
 DATA const0<>+0(SB)/8, $0x0706050403020100
 DATA const0<>+8(SB)/8, $0x0f0e0d0c0b0a0908
@@ -448,194 +454,140 @@ loop:
 	JE           combined1
 	VPBROADCASTQ 8(SP), Z5
 	VMULPD       (BX)(AX*1), Z5, Z5
+	VPBROADCASTQ 8(SP), Z6
+	VMULPD       64(BX)(AX*1), Z6, Z6
+	VPBROADCASTQ 8(SP), Z7
+	VMULPD       128(BX)(AX*1), Z7, Z7
+	VPBROADCASTQ 8(SP), Z8
+	VMULPD       192(BX)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 8(SP), Z5
-	VMULPD       64(BX)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 8(SP), Z5
-	VMULPD       128(BX)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 8(SP), Z5
-	VMULPD       192(BX)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x02
 	JE           combined1
 	VPBROADCASTQ 16(SP), Z5
 	VMULPD       (SI)(AX*1), Z5, Z5
+	VPBROADCASTQ 16(SP), Z6
+	VMULPD       64(SI)(AX*1), Z6, Z6
+	VPBROADCASTQ 16(SP), Z7
+	VMULPD       128(SI)(AX*1), Z7, Z7
+	VPBROADCASTQ 16(SP), Z8
+	VMULPD       192(SI)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 16(SP), Z5
-	VMULPD       64(SI)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 16(SP), Z5
-	VMULPD       128(SI)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 16(SP), Z5
-	VMULPD       192(SI)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x03
 	JE           combined1
 	VPBROADCASTQ 24(SP), Z5
 	VMULPD       (DI)(AX*1), Z5, Z5
+	VPBROADCASTQ 24(SP), Z6
+	VMULPD       64(DI)(AX*1), Z6, Z6
+	VPBROADCASTQ 24(SP), Z7
+	VMULPD       128(DI)(AX*1), Z7, Z7
+	VPBROADCASTQ 24(SP), Z8
+	VMULPD       192(DI)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 24(SP), Z5
-	VMULPD       64(DI)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 24(SP), Z5
-	VMULPD       128(DI)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 24(SP), Z5
-	VMULPD       192(DI)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x04
 	JE           combined1
 	VPBROADCASTQ 32(SP), Z5
 	VMULPD       (R8)(AX*1), Z5, Z5
+	VPBROADCASTQ 32(SP), Z6
+	VMULPD       64(R8)(AX*1), Z6, Z6
+	VPBROADCASTQ 32(SP), Z7
+	VMULPD       128(R8)(AX*1), Z7, Z7
+	VPBROADCASTQ 32(SP), Z8
+	VMULPD       192(R8)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 32(SP), Z5
-	VMULPD       64(R8)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 32(SP), Z5
-	VMULPD       128(R8)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 32(SP), Z5
-	VMULPD       192(R8)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x05
 	JE           combined1
 	VPBROADCASTQ 40(SP), Z5
 	VMULPD       (R9)(AX*1), Z5, Z5
+	VPBROADCASTQ 40(SP), Z6
+	VMULPD       64(R9)(AX*1), Z6, Z6
+	VPBROADCASTQ 40(SP), Z7
+	VMULPD       128(R9)(AX*1), Z7, Z7
+	VPBROADCASTQ 40(SP), Z8
+	VMULPD       192(R9)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 40(SP), Z5
-	VMULPD       64(R9)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 40(SP), Z5
-	VMULPD       128(R9)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 40(SP), Z5
-	VMULPD       192(R9)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x06
 	JE           combined1
 	VPBROADCASTQ 48(SP), Z5
 	VMULPD       (R10)(AX*1), Z5, Z5
+	VPBROADCASTQ 48(SP), Z6
+	VMULPD       64(R10)(AX*1), Z6, Z6
+	VPBROADCASTQ 48(SP), Z7
+	VMULPD       128(R10)(AX*1), Z7, Z7
+	VPBROADCASTQ 48(SP), Z8
+	VMULPD       192(R10)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 48(SP), Z5
-	VMULPD       64(R10)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 48(SP), Z5
-	VMULPD       128(R10)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 48(SP), Z5
-	VMULPD       192(R10)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x07
 	JE           combined1
 	VPBROADCASTQ 56(SP), Z5
 	VMULPD       (R11)(AX*1), Z5, Z5
+	VPBROADCASTQ 56(SP), Z6
+	VMULPD       64(R11)(AX*1), Z6, Z6
+	VPBROADCASTQ 56(SP), Z7
+	VMULPD       128(R11)(AX*1), Z7, Z7
+	VPBROADCASTQ 56(SP), Z8
+	VMULPD       192(R11)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 56(SP), Z5
-	VMULPD       64(R11)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 56(SP), Z5
-	VMULPD       128(R11)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 56(SP), Z5
-	VMULPD       192(R11)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x08
 	JE           combined1
 	VPBROADCASTQ 64(SP), Z5
 	VMULPD       (R12)(AX*1), Z5, Z5
+	VPBROADCASTQ 64(SP), Z6
+	VMULPD       64(R12)(AX*1), Z6, Z6
+	VPBROADCASTQ 64(SP), Z7
+	VMULPD       128(R12)(AX*1), Z7, Z7
+	VPBROADCASTQ 64(SP), Z8
+	VMULPD       192(R12)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 64(SP), Z5
-	VMULPD       64(R12)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 64(SP), Z5
-	VMULPD       128(R12)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 64(SP), Z5
-	VMULPD       192(R12)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 	CMPB         R15, $0x09
 	JE           combined1
 	VPBROADCASTQ 72(SP), Z5
 	VMULPD       (CX)(AX*1), Z5, Z5
+	VPBROADCASTQ 72(SP), Z6
+	VMULPD       64(CX)(AX*1), Z6, Z6
+	VPBROADCASTQ 72(SP), Z7
+	VMULPD       128(CX)(AX*1), Z7, Z7
+	VPBROADCASTQ 72(SP), Z8
+	VMULPD       192(CX)(AX*1), Z8, Z8
 	VADDPD       Z5, Z0, Z0
-	VPBROADCASTQ 72(SP), Z5
-	VMULPD       64(CX)(AX*1), Z5, Z5
-	VADDPD       Z5, Z2, Z2
-	VPBROADCASTQ 72(SP), Z5
-	VMULPD       128(CX)(AX*1), Z5, Z5
-	VADDPD       Z5, Z3, Z3
-	VPBROADCASTQ 72(SP), Z5
-	VMULPD       192(CX)(AX*1), Z5, Z5
-	VADDPD       Z5, Z4, Z4
+	VADDPD       Z6, Z2, Z2
+	VADDPD       Z7, Z3, Z3
+	VADDPD       Z8, Z4, Z4
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTQ 80(SP), Z5
-	VMULPD       Z5, Z0, Z0
-	VPBROADCASTQ 80(SP), Z5
-	VMULPD       Z5, Z2, Z2
-	VPBROADCASTQ 80(SP), Z5
-	VMULPD       Z5, Z3, Z3
-	VPBROADCASTQ 80(SP), Z5
-	VMULPD       Z5, Z4, Z4
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTQ 80(SP), Z5
-	VDIVPD       Z5, Z0, Z0
-	VPBROADCASTQ 80(SP), Z5
-	VDIVPD       Z5, Z2, Z2
-	VPBROADCASTQ 80(SP), Z5
-	VDIVPD       Z5, Z3, Z3
-	VPBROADCASTQ 80(SP), Z5
-	VDIVPD       Z5, Z4, Z4
-
-divided3:
+scaled3:
 	TESTL     $0x00000100, R15
 	JNZ       special5
 	VMOVDQU64 Z0, (R13)(AX*1)
 	VMOVDQU64 Z2, 64(R13)(AX*1)
 	VMOVDQU64 Z3, 128(R13)(AX*1)
 	VMOVDQU64 Z4, 192(R13)(AX*1)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z0, (R13)(AX*1)
-	VMOVDQU64 Z2, 64(R13)(AX*1)
-	VMOVDQU64 Z3, 128(R13)(AX*1)
-	VMOVDQU64 Z4, 192(R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z0, (R13)(AX*1)
-	VMOVNTDQ Z2, 64(R13)(AX*1)
-	VMOVNTDQ Z3, 128(R13)(AX*1)
-	VMOVNTDQ Z4, 192(R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z0, (R14)(AX*1)
-	VMOVDQU64 Z2, 64(R14)(AX*1)
-	VMOVDQU64 Z3, 128(R14)(AX*1)
-	VMOVDQU64 Z4, 192(R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z0, (R14)(AX*1)
-	VMOVNTDQ Z2, 64(R14)(AX*1)
-	VMOVNTDQ Z3, 128(R14)(AX*1)
-	VMOVNTDQ Z4, 192(R14)(AX*1)
 
 stored4:
 	ADDQ $+256, AX
@@ -656,80 +608,71 @@ blocks:
 	VPBROADCASTQ (SP), Z2
 	VMULPD       Z0, Z2, Z0
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z2
 	VPBROADCASTQ 8(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z2
 	VPBROADCASTQ 16(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z2
 	VPBROADCASTQ 24(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z2
 	VPBROADCASTQ 32(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z2
 	VPBROADCASTQ 40(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z2
 	VPBROADCASTQ 48(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z2
 	VPBROADCASTQ 56(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z2
 	VPBROADCASTQ 64(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z2
 	VPBROADCASTQ 72(SP), Z3
 	VMULPD       Z2, Z3, Z2
 	VADDPD       Z2, Z0, Z0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTQ 80(SP), Z2
-	VMULPD       Z2, Z0, Z0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTQ 80(SP), Z2
-	VDIVPD       Z2, Z0, Z0
-
-divided11:
+scaled8:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored12
+	JZ       stored9
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -742,308 +685,324 @@ return:
 	VZEROUPPER
 	RET
 
-// func scaledFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
-TEXT ·scaledFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ (R15), BP
-	MOVQ BP, (SP)
-	MOVQ 8(R15), BP
-	MOVQ BP, 8(SP)
-	MOVQ 16(R15), BP
-	MOVQ BP, 16(SP)
-	MOVQ 24(R15), BP
-	MOVQ BP, 24(SP)
-	MOVQ 32(R15), BP
-	MOVQ BP, 32(SP)
-	MOVQ 40(R15), BP
-	MOVQ BP, 40(SP)
-	MOVQ 48(R15), BP
-	MOVQ BP, 48(SP)
-	MOVQ 56(R15), BP
-	MOVQ BP, 56(SP)
-	MOVQ 64(R15), BP
-	MOVQ BP, 64(SP)
-	MOVQ 72(R15), BP
-	MOVQ BP, 72(SP)
-	MOVQ 80(R15), BP
-	MOVQ BP, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-128
-	JG   rest
-
-loop:
-	VCVTPH2PS    (DX)(AX*1), Z0
-	VPBROADCASTD (SP), Z1
-	VMULPS       Z0, Z1, Z0
-	VCVTPH2PS    32(DX)(AX*1), Z1
-	VPBROADCASTD (SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VCVTPH2PS    64(DX)(AX*1), Z3
-	VPBROADCASTD (SP), Z4
-	VMULPS       Z3, Z4, Z3
-	VCVTPH2PS    96(DX)(AX*1), Z4
-	VPBROADCASTD (SP), Z5
-	VMULPS       Z4, Z5, Z4
-	CMPB         R15, $0x01
-	JE           combined1
-	VCVTPH2PS    (BX)(AX*1), Z5
-	VPBROADCASTD 8(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(BX)(AX*1), Z5
-	VPBROADCASTD 8(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(BX)(AX*1), Z5
-	VPBROADCASTD 8(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(BX)(AX*1), Z5
-	VPBROADCASTD 8(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x02
-	JE           combined1
-	VCVTPH2PS    (SI)(AX*1), Z5
-	VPBROADCASTD 16(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(SI)(AX*1), Z5
-	VPBROADCASTD 16(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(SI)(AX*1), Z5
-	VPBROADCASTD 16(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(SI)(AX*1), Z5
-	VPBROADCASTD 16(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x03
-	JE           combined1
-	VCVTPH2PS    (DI)(AX*1), Z5
-	VPBROADCASTD 24(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(DI)(AX*1), Z5
-	VPBROADCASTD 24(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(DI)(AX*1), Z5
-	VPBROADCASTD 24(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(DI)(AX*1), Z5
-	VPBROADCASTD 24(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x04
-	JE           combined1
-	VCVTPH2PS    (R8)(AX*1), Z5
-	VPBROADCASTD 32(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(R8)(AX*1), Z5
-	VPBROADCASTD 32(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(R8)(AX*1), Z5
-	VPBROADCASTD 32(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(R8)(AX*1), Z5
-	VPBROADCASTD 32(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x05
-	JE           combined1
-	VCVTPH2PS    (R9)(AX*1), Z5
-	VPBROADCASTD 40(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(R9)(AX*1), Z5
-	VPBROADCASTD 40(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(R9)(AX*1), Z5
-	VPBROADCASTD 40(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(R9)(AX*1), Z5
-	VPBROADCASTD 40(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x06
-	JE           combined1
-	VCVTPH2PS    (R10)(AX*1), Z5
-	VPBROADCASTD 48(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(R10)(AX*1), Z5
-	VPBROADCASTD 48(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(R10)(AX*1), Z5
-	VPBROADCASTD 48(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(R10)(AX*1), Z5
-	VPBROADCASTD 48(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x07
-	JE           combined1
-	VCVTPH2PS    (R11)(AX*1), Z5
-	VPBROADCASTD 56(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(R11)(AX*1), Z5
-	VPBROADCASTD 56(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(R11)(AX*1), Z5
-	VPBROADCASTD 56(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(R11)(AX*1), Z5
-	VPBROADCASTD 56(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x08
-	JE           combined1
-	VCVTPH2PS    (R12)(AX*1), Z5
-	VPBROADCASTD 64(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(R12)(AX*1), Z5
-	VPBROADCASTD 64(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(R12)(AX*1), Z5
-	VPBROADCASTD 64(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(R12)(AX*1), Z5
-	VPBROADCASTD 64(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-	CMPB         R15, $0x09
-	JE           combined1
-	VCVTPH2PS    (CX)(AX*1), Z5
-	VPBROADCASTD 72(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z0, Z0
-	VCVTPH2PS    32(CX)(AX*1), Z5
-	VPBROADCASTD 72(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTPH2PS    64(CX)(AX*1), Z5
-	VPBROADCASTD 72(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z3, Z3
-	VCVTPH2PS    96(CX)(AX*1), Z5
-	VPBROADCASTD 72(SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VADDPS       Z5, Z4, Z4
-
-combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
+scale2:
 	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z0, Z0
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z1, Z1
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z3, Z3
-	VPBROADCASTD 80(SP), Z5
-	VMULPS       Z5, Z4, Z4
-	JMP          divided3
+	JNZ          divide10
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z0, Z0
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z2, Z2
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z3, Z3
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z4, Z4
+	JMP          scaled3
 
-divide2:
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z0, Z0
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z1, Z1
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z3, Z3
-	VPBROADCASTD 80(SP), Z5
-	VDIVPS       Z5, Z4, Z4
-
-divided3:
-	VCVTPS2PH $0x00, Z0, Y0
-	VCVTPS2PH $0x00, Z1, Y1
-	VCVTPS2PH $0x00, Z3, Y3
-	VCVTPS2PH $0x00, Z4, Y4
-	TESTL     $0x00000100, R15
-	JNZ       special5
-	VMOVDQU64 Y0, (R13)(AX*1)
-	VMOVDQU64 Y1, 32(R13)(AX*1)
-	VMOVDQU64 Y3, 64(R13)(AX*1)
-	VMOVDQU64 Y4, 96(R13)(AX*1)
-	JMP       stored4
+divide10:
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z0, Z0
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z2, Z2
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z3, Z3
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z4, Z4
+	JMP          scaled3
 
 special5:
 	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Y0, (R13)(AX*1)
-	VMOVDQU64 Y1, 32(R13)(AX*1)
-	VMOVDQU64 Y3, 64(R13)(AX*1)
-	VMOVDQU64 Y4, 96(R13)(AX*1)
-	JMP       second7
+	JNZ       stream11
+	VMOVDQU64 Z0, (R13)(AX*1)
+	VMOVDQU64 Z2, 64(R13)(AX*1)
+	VMOVDQU64 Z3, 128(R13)(AX*1)
+	VMOVDQU64 Z4, 192(R13)(AX*1)
+	JMP       second12
 
-stream6:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y3, 64(R13)(AX*1)
-	VMOVNTDQ Y4, 96(R13)(AX*1)
+stream11:
+	VMOVNTDQ Z0, (R13)(AX*1)
+	VMOVNTDQ Z2, 64(R13)(AX*1)
+	VMOVNTDQ Z3, 128(R13)(AX*1)
+	VMOVNTDQ Z4, 192(R13)(AX*1)
 
-second7:
+second12:
 	TESTL     $0x00000400, R15
 	JZ        stored4
 	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Y0, (R14)(AX*1)
-	VMOVDQU64 Y1, 32(R14)(AX*1)
-	VMOVDQU64 Y3, 64(R14)(AX*1)
-	VMOVDQU64 Y4, 96(R14)(AX*1)
+	JNZ       stream213
+	VMOVDQU64 Z0, (R14)(AX*1)
+	VMOVDQU64 Z2, 64(R14)(AX*1)
+	VMOVDQU64 Z3, 128(R14)(AX*1)
+	VMOVDQU64 Z4, 192(R14)(AX*1)
 	JMP       stored4
 
-stream28:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y3, 64(R14)(AX*1)
-	VMOVNTDQ Y4, 96(R14)(AX*1)
+stream213:
+	VMOVNTDQ Z0, (R14)(AX*1)
+	VMOVNTDQ Z2, 64(R14)(AX*1)
+	VMOVNTDQ Z3, 128(R14)(AX*1)
+	VMOVNTDQ Z4, 192(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTQ 80(SP), Z2
+	VMULPD       Z2, Z0, Z0
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTQ 80(SP), Z2
+	VDIVPD       Z2, Z0, Z0
+	JMP          scaled8
+
+// func scaledFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
+TEXT ·scaledFloat16AVX512(SB), NOSPLIT, $88-48
+	MOVQ         size+32(FP), AX
+	MOVQ         srcs+16(FP), CX
+	MOVQ         (CX), DX
+	LEAQ         (DX)(AX*1), DX
+	MOVQ         8(CX), BX
+	LEAQ         (BX)(AX*1), BX
+	MOVQ         16(CX), SI
+	LEAQ         (SI)(AX*1), SI
+	MOVQ         24(CX), DI
+	LEAQ         (DI)(AX*1), DI
+	MOVQ         32(CX), R8
+	LEAQ         (R8)(AX*1), R8
+	MOVQ         40(CX), R9
+	LEAQ         (R9)(AX*1), R9
+	MOVQ         48(CX), R10
+	LEAQ         (R10)(AX*1), R10
+	MOVQ         56(CX), R11
+	LEAQ         (R11)(AX*1), R11
+	MOVQ         64(CX), R12
+	LEAQ         (R12)(AX*1), R12
+	MOVQ         72(CX), CX
+	LEAQ         (CX)(AX*1), CX
+	MOVQ         dst+0(FP), R13
+	LEAQ         (R13)(AX*1), R13
+	MOVQ         dst2+8(FP), R14
+	LEAQ         (R14)(AX*1), R14
+	MOVQ         factors+24(FP), R15
+	MOVQ         (R15), BP
+	MOVQ         BP, (SP)
+	MOVQ         8(R15), BP
+	MOVQ         BP, 8(SP)
+	MOVQ         16(R15), BP
+	MOVQ         BP, 16(SP)
+	MOVQ         24(R15), BP
+	MOVQ         BP, 24(SP)
+	MOVQ         32(R15), BP
+	MOVQ         BP, 32(SP)
+	MOVQ         40(R15), BP
+	MOVQ         BP, 40(SP)
+	MOVQ         48(R15), BP
+	MOVQ         BP, 48(SP)
+	MOVQ         56(R15), BP
+	MOVQ         BP, 56(SP)
+	MOVQ         64(R15), BP
+	MOVQ         BP, 64(SP)
+	MOVQ         72(R15), BP
+	MOVQ         BP, 72(SP)
+	MOVQ         80(R15), BP
+	MOVQ         BP, 80(SP)
+	MOVQ         mode+40(FP), R15
+	NEGQ         AX
+	VPBROADCASTQ const1<>+0(SB), Z0
+	CMPQ         AX, $-128
+	JG           rest
+
+loop:
+	VCVTPH2PS    (DX)(AX*1), Z1
+	VPBROADCASTD (SP), Z2
+	VMULPS       Z1, Z2, Z1
+	VCVTPH2PS    32(DX)(AX*1), Z2
+	VPBROADCASTD (SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VCVTPH2PS    64(DX)(AX*1), Z4
+	VPBROADCASTD (SP), Z5
+	VMULPS       Z4, Z5, Z4
+	VCVTPH2PS    96(DX)(AX*1), Z5
+	VPBROADCASTD (SP), Z6
+	VMULPS       Z5, Z6, Z5
+	CMPB         R15, $0x01
+	JE           combined1
+	VCVTPH2PS    (BX)(AX*1), Z6
+	VPBROADCASTD 8(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(BX)(AX*1), Z7
+	VPBROADCASTD 8(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(BX)(AX*1), Z8
+	VPBROADCASTD 8(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(BX)(AX*1), Z9
+	VPBROADCASTD 8(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x02
+	JE           combined1
+	VCVTPH2PS    (SI)(AX*1), Z6
+	VPBROADCASTD 16(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(SI)(AX*1), Z7
+	VPBROADCASTD 16(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(SI)(AX*1), Z8
+	VPBROADCASTD 16(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(SI)(AX*1), Z9
+	VPBROADCASTD 16(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x03
+	JE           combined1
+	VCVTPH2PS    (DI)(AX*1), Z6
+	VPBROADCASTD 24(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(DI)(AX*1), Z7
+	VPBROADCASTD 24(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(DI)(AX*1), Z8
+	VPBROADCASTD 24(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(DI)(AX*1), Z9
+	VPBROADCASTD 24(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x04
+	JE           combined1
+	VCVTPH2PS    (R8)(AX*1), Z6
+	VPBROADCASTD 32(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(R8)(AX*1), Z7
+	VPBROADCASTD 32(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(R8)(AX*1), Z8
+	VPBROADCASTD 32(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(R8)(AX*1), Z9
+	VPBROADCASTD 32(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x05
+	JE           combined1
+	VCVTPH2PS    (R9)(AX*1), Z6
+	VPBROADCASTD 40(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(R9)(AX*1), Z7
+	VPBROADCASTD 40(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(R9)(AX*1), Z8
+	VPBROADCASTD 40(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(R9)(AX*1), Z9
+	VPBROADCASTD 40(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x06
+	JE           combined1
+	VCVTPH2PS    (R10)(AX*1), Z6
+	VPBROADCASTD 48(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(R10)(AX*1), Z7
+	VPBROADCASTD 48(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(R10)(AX*1), Z8
+	VPBROADCASTD 48(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(R10)(AX*1), Z9
+	VPBROADCASTD 48(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x07
+	JE           combined1
+	VCVTPH2PS    (R11)(AX*1), Z6
+	VPBROADCASTD 56(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(R11)(AX*1), Z7
+	VPBROADCASTD 56(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(R11)(AX*1), Z8
+	VPBROADCASTD 56(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(R11)(AX*1), Z9
+	VPBROADCASTD 56(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x08
+	JE           combined1
+	VCVTPH2PS    (R12)(AX*1), Z6
+	VPBROADCASTD 64(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(R12)(AX*1), Z7
+	VPBROADCASTD 64(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(R12)(AX*1), Z8
+	VPBROADCASTD 64(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(R12)(AX*1), Z9
+	VPBROADCASTD 64(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+	CMPB         R15, $0x09
+	JE           combined1
+	VCVTPH2PS    (CX)(AX*1), Z6
+	VPBROADCASTD 72(SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VCVTPH2PS    32(CX)(AX*1), Z7
+	VPBROADCASTD 72(SP), Z8
+	VMULPS       Z7, Z8, Z7
+	VCVTPH2PS    64(CX)(AX*1), Z8
+	VPBROADCASTD 72(SP), Z9
+	VMULPS       Z8, Z9, Z8
+	VCVTPH2PS    96(CX)(AX*1), Z9
+	VPBROADCASTD 72(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VFMADD231PS  Z0, Z6, Z1
+	VFMADD231PS  Z0, Z7, Z2
+	VFMADD231PS  Z0, Z8, Z4
+	VFMADD231PS  Z0, Z9, Z5
+
+combined1:
+	TESTL $0x00003000, R15
+	JNZ   scale2
+
+scaled3:
+	VCVTPS2PH $0x00, Z1, Y1
+	VCVTPS2PH $0x00, Z2, Y2
+	VCVTPS2PH $0x00, Z4, Y4
+	VCVTPS2PH $0x00, Z5, Y5
+	TESTL     $0x00000100, R15
+	JNZ       special5
+	VMOVDQU64 Y1, (R13)(AX*1)
+	VMOVDQU64 Y2, 32(R13)(AX*1)
+	VMOVDQU64 Y4, 64(R13)(AX*1)
+	VMOVDQU64 Y5, 96(R13)(AX*1)
 
 stored4:
 	ADDQ $+128, AX
@@ -1055,100 +1014,91 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z2, Z2, Z2
-	VPBROADCASTB AX, Z0
-	VPSUBB       Z0, Z2, Z0
-	VMOVDQU64    const0<>+0(SB), Z1
-	VPCMPUB      $0x01, Z0, Z1, K1
-	VMOVDQU8.Z   (DX)(AX*1), K1, Y0
-	VCVTPH2PS    Y0, Z0
-	VPBROADCASTD (SP), Z1
-	VMULPS       Z0, Z1, Z0
+	VPXORD       Z3, Z3, Z3
+	VPBROADCASTB AX, Z1
+	VPSUBB       Z1, Z3, Z1
+	VMOVDQU64    const0<>+0(SB), Z2
+	VPCMPUB      $0x01, Z1, Z2, K1
+	VMOVDQU8.Z   (DX)(AX*1), K1, Y1
+	VCVTPH2PS    Y1, Z1
+	VPBROADCASTD (SP), Z2
+	VMULPS       Z1, Z2, Z1
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU8.Z   (BX)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 8(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (BX)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 8(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU8.Z   (SI)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 16(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (SI)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 16(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU8.Z   (DI)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 24(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (DI)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 24(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU8.Z   (R8)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 32(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R8)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 32(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU8.Z   (R9)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 40(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R9)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 40(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU8.Z   (R10)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 48(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R10)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 48(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU8.Z   (R11)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 56(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R11)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 56(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU8.Z   (R12)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 64(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R12)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 64(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU8.Z   (CX)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VPBROADCASTD 72(SP), Z3
-	VMULPS       Z1, Z3, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (CX)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VPBROADCASTD 72(SP), Z4
+	VMULPS       Z2, Z4, Z2
+	VFMADD231PS  Z0, Z2, Z1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z1
-	VMULPS       Z1, Z0, Z0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z1
-	VDIVPS       Z1, Z0, Z0
-
-divided11:
-	VCVTPS2PH $0x00, Z0, Y0
-	VMOVDQU8  Y0, K1, (R13)(AX*1)
+scaled8:
+	VCVTPS2PH $0x00, Z1, Y1
+	VMOVDQU8  Y1, K1, (R13)(AX*1)
 	TESTL     $0x00000400, R15
-	JZ        stored12
-	VMOVDQU8  Y0, K1, (R14)(AX*1)
+	JZ        stored9
+	VMOVDQU8  Y1, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -1160,6 +1110,78 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z6
+	VMULPS       Z6, Z1, Z1
+	VPBROADCASTD 80(SP), Z6
+	VMULPS       Z6, Z2, Z2
+	VPBROADCASTD 80(SP), Z6
+	VMULPS       Z6, Z4, Z4
+	VPBROADCASTD 80(SP), Z6
+	VMULPS       Z6, Z5, Z5
+	JMP          scaled3
+
+divide10:
+	VPBROADCASTD 80(SP), Z6
+	VDIVPS       Z6, Z1, Z1
+	VPBROADCASTD 80(SP), Z6
+	VDIVPS       Z6, Z2, Z2
+	VPBROADCASTD 80(SP), Z6
+	VDIVPS       Z6, Z4, Z4
+	VPBROADCASTD 80(SP), Z6
+	VDIVPS       Z6, Z5, Z5
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Y1, (R13)(AX*1)
+	VMOVDQU64 Y2, 32(R13)(AX*1)
+	VMOVDQU64 Y4, 64(R13)(AX*1)
+	VMOVDQU64 Y5, 96(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Y1, (R13)(AX*1)
+	VMOVNTDQ Y2, 32(R13)(AX*1)
+	VMOVNTDQ Y4, 64(R13)(AX*1)
+	VMOVNTDQ Y5, 96(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Y1, (R14)(AX*1)
+	VMOVDQU64 Y2, 32(R14)(AX*1)
+	VMOVDQU64 Y4, 64(R14)(AX*1)
+	VMOVDQU64 Y5, 96(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	VMOVNTDQ Y2, 32(R14)(AX*1)
+	VMOVNTDQ Y4, 64(R14)(AX*1)
+	VMOVNTDQ Y5, 96(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z2
+	VMULPS       Z2, Z1, Z1
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z2
+	VDIVPS       Z2, Z1, Z1
+	JMP          scaled8
+
+DATA const1<>+0(SB)/8, $0x3f8000003f800000
+GLOBL const1<>(SB), RODATA|NOPTR, $8
 
 // func scaledBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -1215,256 +1237,215 @@ TEXT ·scaledBFloat16AVX512(SB), NOSPLIT, $88-48
 	MOVQ         BP, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VPBROADCASTQ const1<>+0(SB), Z0
-	VPBROADCASTQ const2<>+0(SB), Z1
-	VPBROADCASTQ const3<>+0(SB), Z2
-	VPBROADCASTQ const4<>+0(SB), Z3
+	VPBROADCASTQ const2<>+0(SB), Z0
+	VPBROADCASTQ const3<>+0(SB), Z1
+	VPBROADCASTQ const4<>+0(SB), Z2
+	VPBROADCASTQ const5<>+0(SB), Z3
+	VPBROADCASTQ const1<>+0(SB), Z4
 	CMPQ         AX, $-128
 	JG           rest
 
 loop:
-	VMOVDQU64    (DX)(AX*1), Z4
-	VPSLLD       $0x10, Z4, Z5
-	VPANDD       Z0, Z4, Z4
-	VPBROADCASTD (SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VMULPS       Z4, Z6, Z4
-	VMOVDQU64    64(DX)(AX*1), Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD (SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
+	VMOVDQU64    (DX)(AX*1), Z5
+	VPSLLD       $0x10, Z5, Z6
+	VPANDD       Z0, Z5, Z5
+	VPBROADCASTD (SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VMULPS       Z5, Z7, Z5
+	VMOVDQU64    64(DX)(AX*1), Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD (SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
 	CMPB         R15, $0x01
 	JE           combined1
-	VMOVDQU64    (BX)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 8(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(BX)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 8(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (BX)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 8(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(BX)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 8(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x02
 	JE           combined1
-	VMOVDQU64    (SI)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 16(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(SI)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 16(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (SI)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 16(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(SI)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 16(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x03
 	JE           combined1
-	VMOVDQU64    (DI)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 24(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(DI)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 24(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (DI)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 24(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(DI)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 24(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x04
 	JE           combined1
-	VMOVDQU64    (R8)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 32(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(R8)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 32(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (R8)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 32(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(R8)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 32(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x05
 	JE           combined1
-	VMOVDQU64    (R9)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 40(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(R9)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 40(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (R9)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 40(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(R9)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 40(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x06
 	JE           combined1
-	VMOVDQU64    (R10)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 48(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(R10)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 48(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (R10)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 48(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(R10)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 48(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x07
 	JE           combined1
-	VMOVDQU64    (R11)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 56(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(R11)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 56(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (R11)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 56(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(R11)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 56(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x08
 	JE           combined1
-	VMOVDQU64    (R12)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 64(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(R12)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 64(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (R12)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 64(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(R12)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 64(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 	CMPB         R15, $0x09
 	JE           combined1
-	VMOVDQU64    (CX)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 72(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z5, Z5
-	VADDPS       Z9, Z4, Z4
-	VMOVDQU64    64(CX)(AX*1), Z9
-	VPSLLD       $0x10, Z9, Z10
-	VPANDD       Z0, Z9, Z9
-	VPBROADCASTD 72(SP), Z11
-	VMULPS       Z10, Z11, Z10
-	VMULPS       Z9, Z11, Z9
-	VADDPS       Z10, Z8, Z8
-	VADDPS       Z9, Z6, Z6
+	VMOVDQU64    (CX)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 72(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z6
+	VFMADD231PS  Z4, Z10, Z5
+	VMOVDQU64    64(CX)(AX*1), Z10
+	VPSLLD       $0x10, Z10, Z11
+	VPANDD       Z0, Z10, Z10
+	VPBROADCASTD 72(SP), Z12
+	VMULPS       Z11, Z12, Z11
+	VMULPS       Z10, Z12, Z10
+	VFMADD231PS  Z4, Z11, Z9
+	VFMADD231PS  Z4, Z10, Z7
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z9
-	VMULPS       Z9, Z5, Z5
-	VMULPS       Z9, Z4, Z4
-	VPBROADCASTD 80(SP), Z9
-	VMULPS       Z9, Z8, Z8
-	VMULPS       Z9, Z6, Z6
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z9
-	VDIVPS       Z9, Z5, Z5
-	VDIVPS       Z9, Z4, Z4
-	VPBROADCASTD 80(SP), Z9
-	VDIVPS       Z9, Z8, Z8
-	VDIVPS       Z9, Z6, Z6
-
-divided3:
-	VPTESTMD   Z2, Z5, K1
-	VPADDD     Z1, Z5, Z9
-	VPADDD     Z3, Z5, K1, Z9
-	VPTESTMD   Z2, Z4, K1
-	VPADDD     Z1, Z4, Z5
-	VPADDD     Z3, Z4, K1, Z5
-	VPSRLD     $0x10, Z9, Z9
-	VPTERNLOGD $0xf8, Z0, Z5, Z9
-	VPTESTMD   Z2, Z8, K1
-	VPADDD     Z1, Z8, Z4
-	VPADDD     Z3, Z8, K1, Z4
+scaled3:
 	VPTESTMD   Z2, Z6, K1
-	VPADDD     Z1, Z6, Z5
-	VPADDD     Z3, Z6, K1, Z5
-	VPSRLD     $0x10, Z4, Z4
-	VPTERNLOGD $0xf8, Z0, Z5, Z4
+	VPADDD     Z1, Z6, Z10
+	VPADDD     Z3, Z6, K1, Z10
+	VPTESTMD   Z2, Z5, K1
+	VPADDD     Z1, Z5, Z6
+	VPADDD     Z3, Z5, K1, Z6
+	VPSRLD     $0x10, Z10, Z10
+	VPTERNLOGD $0xf8, Z0, Z6, Z10
+	VPTESTMD   Z2, Z9, K1
+	VPADDD     Z1, Z9, Z5
+	VPADDD     Z3, Z9, K1, Z5
+	VPTESTMD   Z2, Z7, K1
+	VPADDD     Z1, Z7, Z6
+	VPADDD     Z3, Z7, K1, Z6
+	VPSRLD     $0x10, Z5, Z5
+	VPTERNLOGD $0xf8, Z0, Z6, Z5
 	TESTL      $0x00000100, R15
 	JNZ        special5
-	VMOVDQU64  Z9, (R13)(AX*1)
-	VMOVDQU64  Z4, 64(R13)(AX*1)
-	JMP        stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z9, (R13)(AX*1)
-	VMOVDQU64 Z4, 64(R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z9, (R13)(AX*1)
-	VMOVNTDQ Z4, 64(R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z9, (R14)(AX*1)
-	VMOVDQU64 Z4, 64(R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z9, (R14)(AX*1)
-	VMOVNTDQ Z4, 64(R14)(AX*1)
+	VMOVDQU64  Z10, (R13)(AX*1)
+	VMOVDQU64  Z5, 64(R13)(AX*1)
 
 stored4:
 	ADDQ $+128, AX
@@ -1476,138 +1457,127 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z7, Z7, Z7
-	VPBROADCASTB AX, Z4
-	VPSUBB       Z4, Z7, Z4
-	VMOVDQU64    const0<>+0(SB), Z5
-	VPCMPUB      $0x01, Z4, Z5, K1
-	VMOVDQU8.Z   (DX)(AX*1), K1, Z4
-	VPSLLD       $0x10, Z4, Z5
-	VPANDD       Z0, Z4, Z4
-	VPBROADCASTD (SP), Z6
-	VMULPS       Z5, Z6, Z5
-	VMULPS       Z4, Z6, Z4
+	VPXORD       Z8, Z8, Z8
+	VPBROADCASTB AX, Z5
+	VPSUBB       Z5, Z8, Z5
+	VMOVDQU64    const0<>+0(SB), Z6
+	VPCMPUB      $0x01, Z5, Z6, K1
+	VMOVDQU8.Z   (DX)(AX*1), K1, Z5
+	VPSLLD       $0x10, Z5, Z6
+	VPANDD       Z0, Z5, Z5
+	VPBROADCASTD (SP), Z7
+	VMULPS       Z6, Z7, Z6
+	VMULPS       Z5, Z7, Z5
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU8.Z   (BX)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 8(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (BX)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 8(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU8.Z   (SI)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 16(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (SI)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 16(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU8.Z   (DI)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 24(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (DI)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 24(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU8.Z   (R8)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 32(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R8)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 32(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU8.Z   (R9)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 40(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R9)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 40(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU8.Z   (R10)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 48(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R10)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 48(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU8.Z   (R11)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 56(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R11)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 56(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU8.Z   (R12)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 64(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R12)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 64(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU8.Z   (CX)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z8
-	VPANDD       Z0, Z6, Z6
-	VPBROADCASTD 72(SP), Z9
-	VMULPS       Z8, Z9, Z8
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z8, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (CX)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z9
+	VPANDD       Z0, Z7, Z7
+	VPBROADCASTD 72(SP), Z10
+	VMULPS       Z9, Z10, Z9
+	VMULPS       Z7, Z10, Z7
+	VFMADD231PS  Z4, Z9, Z6
+	VFMADD231PS  Z4, Z7, Z5
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z6
-	VMULPS       Z6, Z5, Z5
-	VMULPS       Z6, Z4, Z4
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z6
-	VDIVPS       Z6, Z5, Z5
-	VDIVPS       Z6, Z4, Z4
-
-divided11:
+scaled8:
+	VPTESTMD   Z2, Z6, K2
+	VPADDD     Z1, Z6, Z7
+	VPADDD     Z3, Z6, K2, Z7
 	VPTESTMD   Z2, Z5, K2
 	VPADDD     Z1, Z5, Z6
 	VPADDD     Z3, Z5, K2, Z6
-	VPTESTMD   Z2, Z4, K2
-	VPADDD     Z1, Z4, Z5
-	VPADDD     Z3, Z4, K2, Z5
-	VPSRLD     $0x10, Z6, Z6
-	VPTERNLOGD $0xf8, Z0, Z5, Z6
-	VMOVDQU8   Z6, K1, (R13)(AX*1)
+	VPSRLD     $0x10, Z7, Z7
+	VPTERNLOGD $0xf8, Z0, Z6, Z7
+	VMOVDQU8   Z7, K1, (R13)(AX*1)
 	TESTL      $0x00000400, R15
-	JZ         stored12
-	VMOVDQU8   Z6, K1, (R14)(AX*1)
+	JZ         stored9
+	VMOVDQU8   Z7, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -1620,17 +1590,76 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const1<>+0(SB)/8, $0xffff0000ffff0000
-GLOBL const1<>(SB), RODATA|NOPTR, $8
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z10
+	VMULPS       Z10, Z6, Z6
+	VMULPS       Z10, Z5, Z5
+	VPBROADCASTD 80(SP), Z10
+	VMULPS       Z10, Z9, Z9
+	VMULPS       Z10, Z7, Z7
+	JMP          scaled3
 
-DATA const2<>+0(SB)/8, $0x00007fff00007fff
+divide10:
+	VPBROADCASTD 80(SP), Z10
+	VDIVPS       Z10, Z6, Z6
+	VDIVPS       Z10, Z5, Z5
+	VPBROADCASTD 80(SP), Z10
+	VDIVPS       Z10, Z9, Z9
+	VDIVPS       Z10, Z7, Z7
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z10, (R13)(AX*1)
+	VMOVDQU64 Z5, 64(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z10, (R13)(AX*1)
+	VMOVNTDQ Z5, 64(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z10, (R14)(AX*1)
+	VMOVDQU64 Z5, 64(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z10, (R14)(AX*1)
+	VMOVNTDQ Z5, 64(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z7
+	VMULPS       Z7, Z6, Z6
+	VMULPS       Z7, Z5, Z5
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z7
+	VDIVPS       Z7, Z6, Z6
+	VDIVPS       Z7, Z5, Z5
+	JMP          scaled8
+
+DATA const2<>+0(SB)/8, $0xffff0000ffff0000
 GLOBL const2<>(SB), RODATA|NOPTR, $8
 
-DATA const3<>+0(SB)/8, $0x0001000000010000
+DATA const3<>+0(SB)/8, $0x00007fff00007fff
 GLOBL const3<>(SB), RODATA|NOPTR, $8
 
-DATA const4<>+0(SB)/8, $0x0000800000008000
+DATA const4<>+0(SB)/8, $0x0001000000010000
 GLOBL const4<>(SB), RODATA|NOPTR, $8
+
+DATA const5<>+0(SB)/8, $0x0000800000008000
+GLOBL const5<>(SB), RODATA|NOPTR, $8
 
 // func scaledFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -1686,21 +1715,21 @@ TEXT ·scaledFloat8E4M3AVX512(SB), NOSPLIT, $88-48
 	MOVQ         BP, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VMOVDQU64    const5<>+0(SB), Z0
-	VMOVDQU64    const6<>+0(SB), Z1
-	VMOVDQU64    const7<>+0(SB), Z2
-	VMOVDQU64    const8<>+0(SB), Z3
-	VPBROADCASTQ const9<>+0(SB), Z4
-	VPBROADCASTQ const1<>+0(SB), Z5
-	VPBROADCASTQ const10<>+0(SB), Z6
-	VPBROADCASTQ const11<>+0(SB), Z7
-	VPBROADCASTQ const12<>+0(SB), Z8
-	VPBROADCASTQ const13<>+0(SB), Z9
-	VPBROADCASTQ const14<>+0(SB), Z10
-	VPBROADCASTQ const15<>+0(SB), Z11
-	VMOVDQU64    const16<>+0(SB), Z12
-	VPBROADCASTQ const17<>+0(SB), Z13
-	CMPQ         AX, $-64
+	VMOVDQU64    const6<>+0(SB), Z0
+	VMOVDQU64    const7<>+0(SB), Z1
+	VMOVDQU64    const8<>+0(SB), Z2
+	VMOVDQU64    const9<>+0(SB), Z3
+	VPBROADCASTQ const10<>+0(SB), Z4
+	VPBROADCASTQ const2<>+0(SB), Z5
+	VPBROADCASTQ const11<>+0(SB), Z6
+	VPBROADCASTQ const12<>+0(SB), Z7
+	VPBROADCASTQ const13<>+0(SB), Z8
+	VPBROADCASTQ const14<>+0(SB), Z9
+	VPBROADCASTQ const15<>+0(SB), Z10
+	VPBROADCASTQ const16<>+0(SB), Z11
+	VMOVDQU64    const17<>+0(SB), Z12
+	VPBROADCASTQ const18<>+0(SB), Z13
+	CMPQ         AX, $-128
 	JG           rest
 
 loop:
@@ -1721,266 +1750,457 @@ loop:
 	VMULPS       Z14, Z20, Z14
 	VMULPS       Z16, Z20, Z16
 	VMULPS       Z15, Z20, Z15
+	VMOVDQU64    64(DX)(AX*1), Z20
+	VMOVDQU64    Z20, Z21
+	VMOVDQU64    Z20, Z22
+	VPERMI2B     Z1, Z0, Z21
+	VPERMI2B     Z3, Z2, Z22
+	VPTERNLOGD   $0xf8, Z4, Z20, Z21
+	VPUNPCKLBW   Z21, Z22, Z20
+	VPSLLD       $0x10, Z20, Z23
+	VPANDD       Z5, Z20, Z20
+	VPUNPCKHBW   Z21, Z22, Z21
+	VPSLLD       $0x10, Z21, Z22
+	VPANDD       Z5, Z21, Z21
+	VPBROADCASTD (SP), Z24
+	VMULPS       Z23, Z24, Z23
+	VMULPS       Z20, Z24, Z20
+	VMULPS       Z22, Z24, Z22
+	VMULPS       Z21, Z24, Z21
 	CMPB         R15, $0x01
 	JE           combined1
-	VMOVDQU64    (BX)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 8(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (BX)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 8(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(BX)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 8(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x02
 	JE           combined1
-	VMOVDQU64    (SI)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 16(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (SI)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 16(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(SI)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 16(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x03
 	JE           combined1
-	VMOVDQU64    (DI)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 24(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (DI)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 24(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(DI)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 24(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x04
 	JE           combined1
-	VMOVDQU64    (R8)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 32(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (R8)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 32(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(R8)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 32(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x05
 	JE           combined1
-	VMOVDQU64    (R9)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 40(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (R9)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 40(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(R9)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 40(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x06
 	JE           combined1
-	VMOVDQU64    (R10)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 48(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (R10)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 48(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(R10)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 48(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x07
 	JE           combined1
-	VMOVDQU64    (R11)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 56(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (R11)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 56(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(R11)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 56(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x08
 	JE           combined1
-	VMOVDQU64    (R12)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 64(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (R12)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 64(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(R12)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 64(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 	CMPB         R15, $0x09
 	JE           combined1
-	VMOVDQU64    (CX)(AX*1), Z20
-	VMOVDQU64    Z20, Z21
-	VMOVDQU64    Z20, Z22
-	VPERMI2B     Z1, Z0, Z21
-	VPERMI2B     Z3, Z2, Z22
-	VPTERNLOGD   $0xf8, Z4, Z20, Z21
-	VPUNPCKLBW   Z21, Z22, Z20
-	VPSLLD       $0x10, Z20, Z23
-	VPANDD       Z5, Z20, Z20
-	VPUNPCKHBW   Z21, Z22, Z21
-	VPSLLD       $0x10, Z21, Z22
-	VPANDD       Z5, Z21, Z21
-	VPBROADCASTD 72(SP), Z24
-	VMULPS       Z23, Z24, Z23
-	VMULPS       Z20, Z24, Z20
-	VMULPS       Z22, Z24, Z22
-	VMULPS       Z21, Z24, Z21
-	VADDPS       Z23, Z19, Z19
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z22, Z16, Z16
-	VADDPS       Z21, Z15, Z15
+	VMOVDQU64    (CX)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 72(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z19, Z19
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z26, Z16, Z16
+	VADDPS       Z25, Z15, Z15
+	VMOVDQU64    64(CX)(AX*1), Z24
+	VMOVDQU64    Z24, Z25
+	VMOVDQU64    Z24, Z26
+	VPERMI2B     Z1, Z0, Z25
+	VPERMI2B     Z3, Z2, Z26
+	VPTERNLOGD   $0xf8, Z4, Z24, Z25
+	VPUNPCKLBW   Z25, Z26, Z24
+	VPSLLD       $0x10, Z24, Z27
+	VPANDD       Z5, Z24, Z24
+	VPUNPCKHBW   Z25, Z26, Z25
+	VPSLLD       $0x10, Z25, Z26
+	VPANDD       Z5, Z25, Z25
+	VPBROADCASTD 72(SP), Z28
+	VMULPS       Z27, Z28, Z27
+	VMULPS       Z24, Z28, Z24
+	VMULPS       Z26, Z28, Z26
+	VMULPS       Z25, Z28, Z25
+	VADDPS       Z27, Z23, Z23
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z26, Z22, Z22
+	VADDPS       Z25, Z21, Z21
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z20
-	VMULPS       Z20, Z19, Z19
-	VMULPS       Z20, Z14, Z14
-	VMULPS       Z20, Z16, Z16
-	VMULPS       Z20, Z15, Z15
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z20
-	VDIVPS       Z20, Z19, Z19
-	VDIVPS       Z20, Z14, Z14
-	VDIVPS       Z20, Z16, Z16
-	VDIVPS       Z20, Z15, Z15
-
-divided3:
-	VPANDD       Z6, Z19, Z20
-	VPMAXUD      Z7, Z20, Z20
-	VPMINUD      Z8, Z20, Z20
-	VPADDD       Z9, Z20, Z20
-	VADDPS       Z20, Z19, Z21
-	VSUBPS       Z20, Z21, Z21
-	VPTERNLOGD   $0xd8, Z10, Z19, Z21
-	VMOVDQU64    Z21, Z19
-	VPANDD       Z6, Z14, Z20
-	VPMAXUD      Z7, Z20, Z20
-	VPMINUD      Z8, Z20, Z20
-	VPADDD       Z9, Z20, Z20
-	VADDPS       Z20, Z14, Z21
-	VSUBPS       Z20, Z21, Z21
-	VPTERNLOGD   $0xd8, Z10, Z14, Z21
-	VMOVDQU64    Z21, Z14
-	VPANDD       Z6, Z16, Z20
-	VPMAXUD      Z7, Z20, Z20
-	VPMINUD      Z8, Z20, Z20
-	VPADDD       Z9, Z20, Z20
-	VADDPS       Z20, Z16, Z21
-	VSUBPS       Z20, Z21, Z21
-	VPTERNLOGD   $0xd8, Z10, Z16, Z21
-	VMOVDQU64    Z21, Z16
-	VPANDD       Z6, Z15, Z20
-	VPMAXUD      Z7, Z20, Z20
-	VPMINUD      Z8, Z20, Z20
-	VPADDD       Z9, Z20, Z20
-	VADDPS       Z20, Z15, Z21
-	VSUBPS       Z20, Z21, Z21
-	VPTERNLOGD   $0xd8, Z10, Z15, Z21
-	VMOVDQU64    Z21, Z15
+scaled3:
+	VPANDD       Z6, Z19, Z24
+	VPMAXUD      Z7, Z24, Z24
+	VPMINUD      Z8, Z24, Z24
+	VPADDD       Z9, Z24, Z24
+	VADDPS       Z24, Z19, Z25
+	VSUBPS       Z24, Z25, Z25
+	VPTERNLOGD   $0xd8, Z10, Z19, Z25
+	VMOVDQU64    Z25, Z19
+	VPANDD       Z6, Z14, Z24
+	VPMAXUD      Z7, Z24, Z24
+	VPMINUD      Z8, Z24, Z24
+	VPADDD       Z9, Z24, Z24
+	VADDPS       Z24, Z14, Z25
+	VSUBPS       Z24, Z25, Z25
+	VPTERNLOGD   $0xd8, Z10, Z14, Z25
+	VMOVDQU64    Z25, Z14
+	VPANDD       Z6, Z16, Z24
+	VPMAXUD      Z7, Z24, Z24
+	VPMINUD      Z8, Z24, Z24
+	VPADDD       Z9, Z24, Z24
+	VADDPS       Z24, Z16, Z25
+	VSUBPS       Z24, Z25, Z25
+	VPTERNLOGD   $0xd8, Z10, Z16, Z25
+	VMOVDQU64    Z25, Z16
+	VPANDD       Z6, Z15, Z24
+	VPMAXUD      Z7, Z24, Z24
+	VPMINUD      Z8, Z24, Z24
+	VPADDD       Z9, Z24, Z24
+	VADDPS       Z24, Z15, Z25
+	VSUBPS       Z24, Z25, Z25
+	VPTERNLOGD   $0xd8, Z10, Z15, Z25
+	VMOVDQU64    Z25, Z15
 	VMULPS       Z11, Z19, Z19
 	VCVTPS2PH    $0x00, Z19, Y17
 	VMULPS       Z11, Z14, Z14
@@ -1997,34 +2217,62 @@ divided3:
 	VPERMT2B     Z15, Z12, Z14
 	VPMINUB      Z13, Z16, Z16
 	VPTERNLOGD   $0xf8, Z4, Z14, Z16
+	VPANDD       Z6, Z23, Z14
+	VPMAXUD      Z7, Z14, Z14
+	VPMINUD      Z8, Z14, Z14
+	VPADDD       Z9, Z14, Z14
+	VADDPS       Z14, Z23, Z15
+	VSUBPS       Z14, Z15, Z15
+	VPTERNLOGD   $0xd8, Z10, Z23, Z15
+	VMOVDQU64    Z15, Z23
+	VPANDD       Z6, Z20, Z14
+	VPMAXUD      Z7, Z14, Z14
+	VPMINUD      Z8, Z14, Z14
+	VPADDD       Z9, Z14, Z14
+	VADDPS       Z14, Z20, Z15
+	VSUBPS       Z14, Z15, Z15
+	VPTERNLOGD   $0xd8, Z10, Z20, Z15
+	VMOVDQU64    Z15, Z20
+	VPANDD       Z6, Z22, Z14
+	VPMAXUD      Z7, Z14, Z14
+	VPMINUD      Z8, Z14, Z14
+	VPADDD       Z9, Z14, Z14
+	VADDPS       Z14, Z22, Z15
+	VSUBPS       Z14, Z15, Z15
+	VPTERNLOGD   $0xd8, Z10, Z22, Z15
+	VMOVDQU64    Z15, Z22
+	VPANDD       Z6, Z21, Z14
+	VPMAXUD      Z7, Z14, Z14
+	VPMINUD      Z8, Z14, Z14
+	VPADDD       Z9, Z14, Z14
+	VADDPS       Z14, Z21, Z15
+	VSUBPS       Z14, Z15, Z15
+	VPTERNLOGD   $0xd8, Z10, Z21, Z15
+	VMOVDQU64    Z15, Z21
+	VMULPS       Z11, Z23, Z23
+	VCVTPS2PH    $0x00, Z23, Y17
+	VMULPS       Z11, Z20, Z20
+	VCVTPS2PH    $0x00, Z20, Y14
+	VINSERTI64X4 $0x01, Y14, Z17, Z14
+	VMULPS       Z11, Z22, Z22
+	VCVTPS2PH    $0x00, Z22, Y17
+	VMULPS       Z11, Z21, Z21
+	VCVTPS2PH    $0x00, Z21, Y15
+	VINSERTI64X4 $0x01, Y15, Z17, Z15
+	VPSLLW       $0x01, Z14, Z19
+	VPSLLW       $0x01, Z15, Z20
+	VPERMT2B     Z20, Z12, Z19
+	VPERMT2B     Z15, Z12, Z14
+	VPMINUB      Z13, Z19, Z19
+	VPTERNLOGD   $0xf8, Z4, Z14, Z19
 	TESTL        $0x00000100, R15
 	JNZ          special5
 	VMOVDQU64    Z16, (R13)(AX*1)
-	JMP          stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z16, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z16, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z16, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z16, (R14)(AX*1)
+	VMOVDQU64    Z19, 64(R13)(AX*1)
 
 stored4:
-	ADDQ $+64, AX
-	CMPQ AX, $-64
+	ADDQ $+128, AX
+	CMPQ AX, $-128
 	JLE  loop
 
 rest:
@@ -2055,7 +2303,7 @@ blocks:
 	VMULPS       Z16, Z20, Z16
 	VMULPS       Z15, Z20, Z15
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2078,7 +2326,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2101,7 +2349,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2124,7 +2372,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2147,7 +2395,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2170,7 +2418,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2193,7 +2441,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2216,7 +2464,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2239,7 +2487,7 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z20
 	VMOVDQU64    Z20, Z21
 	VMOVDQU64    Z20, Z22
@@ -2262,26 +2510,11 @@ blocks:
 	VADDPS       Z22, Z16, Z16
 	VADDPS       Z21, Z15, Z15
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z20
-	VMULPS       Z20, Z19, Z19
-	VMULPS       Z20, Z14, Z14
-	VMULPS       Z20, Z16, Z16
-	VMULPS       Z20, Z15, Z15
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z20
-	VDIVPS       Z20, Z19, Z19
-	VDIVPS       Z20, Z14, Z14
-	VDIVPS       Z20, Z16, Z16
-	VDIVPS       Z20, Z15, Z15
-
-divided11:
+scaled8:
 	VPANDD       Z6, Z19, Z20
 	VPMAXUD      Z7, Z20, Z20
 	VPMINUD      Z8, Z20, Z20
@@ -2332,10 +2565,10 @@ divided11:
 	VPTERNLOGD   $0xf8, Z4, Z14, Z16
 	VMOVDQU8     Z16, K1, (R13)(AX*1)
 	TESTL        $0x00000400, R15
-	JZ           stored12
+	JZ           stored9
 	VMOVDQU8     Z16, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -2348,79 +2581,150 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const5<>+0(SB)/8, $0x3c3c3c3c3b3b3b00
-DATA const5<>+8(SB)/8, $0x3c3c3c3c3c3c3c3c
-DATA const5<>+16(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const5<>+24(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const5<>+32(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const5<>+40(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const5<>+48(SB)/8, $0x3f3f3f3f3f3f3f3f
-DATA const5<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
-GLOBL const5<>(SB), RODATA|NOPTR, $64
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z24
+	VMULPS       Z24, Z19, Z19
+	VMULPS       Z24, Z14, Z14
+	VMULPS       Z24, Z16, Z16
+	VMULPS       Z24, Z15, Z15
+	VPBROADCASTD 80(SP), Z24
+	VMULPS       Z24, Z23, Z23
+	VMULPS       Z24, Z20, Z20
+	VMULPS       Z24, Z22, Z22
+	VMULPS       Z24, Z21, Z21
+	JMP          scaled3
 
-DATA const6<>+0(SB)/8, $0x4040404040404040
-DATA const6<>+8(SB)/8, $0x4040404040404040
-DATA const6<>+16(SB)/8, $0x4141414141414141
-DATA const6<>+24(SB)/8, $0x4141414141414141
-DATA const6<>+32(SB)/8, $0x4242424242424242
-DATA const6<>+40(SB)/8, $0x4242424242424242
-DATA const6<>+48(SB)/8, $0x4343434343434343
-DATA const6<>+56(SB)/8, $0x7f43434343434343
+divide10:
+	VPBROADCASTD 80(SP), Z24
+	VDIVPS       Z24, Z19, Z19
+	VDIVPS       Z24, Z14, Z14
+	VDIVPS       Z24, Z16, Z16
+	VDIVPS       Z24, Z15, Z15
+	VPBROADCASTD 80(SP), Z24
+	VDIVPS       Z24, Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z24, Z22, Z22
+	VDIVPS       Z24, Z21, Z21
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z16, (R13)(AX*1)
+	VMOVDQU64 Z19, 64(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z16, (R13)(AX*1)
+	VMOVNTDQ Z19, 64(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z16, (R14)(AX*1)
+	VMOVDQU64 Z19, 64(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z16, (R14)(AX*1)
+	VMOVNTDQ Z19, 64(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z20
+	VMULPS       Z20, Z19, Z19
+	VMULPS       Z20, Z14, Z14
+	VMULPS       Z20, Z16, Z16
+	VMULPS       Z20, Z15, Z15
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z20
+	VDIVPS       Z20, Z19, Z19
+	VDIVPS       Z20, Z14, Z14
+	VDIVPS       Z20, Z16, Z16
+	VDIVPS       Z20, Z15, Z15
+	JMP          scaled8
+
+DATA const6<>+0(SB)/8, $0x3c3c3c3c3b3b3b00
+DATA const6<>+8(SB)/8, $0x3c3c3c3c3c3c3c3c
+DATA const6<>+16(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const6<>+24(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const6<>+32(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const6<>+40(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const6<>+48(SB)/8, $0x3f3f3f3f3f3f3f3f
+DATA const6<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
 GLOBL const6<>(SB), RODATA|NOPTR, $64
 
-DATA const7<>+0(SB)/8, $0x60402000c0800000
-DATA const7<>+8(SB)/8, $0xf0e0d0c0b0a09080
-DATA const7<>+16(SB)/8, $0x7060504030201000
-DATA const7<>+24(SB)/8, $0xf0e0d0c0b0a09080
-DATA const7<>+32(SB)/8, $0x7060504030201000
-DATA const7<>+40(SB)/8, $0xf0e0d0c0b0a09080
-DATA const7<>+48(SB)/8, $0x7060504030201000
-DATA const7<>+56(SB)/8, $0xf0e0d0c0b0a09080
+DATA const7<>+0(SB)/8, $0x4040404040404040
+DATA const7<>+8(SB)/8, $0x4040404040404040
+DATA const7<>+16(SB)/8, $0x4141414141414141
+DATA const7<>+24(SB)/8, $0x4141414141414141
+DATA const7<>+32(SB)/8, $0x4242424242424242
+DATA const7<>+40(SB)/8, $0x4242424242424242
+DATA const7<>+48(SB)/8, $0x4343434343434343
+DATA const7<>+56(SB)/8, $0x7f43434343434343
 GLOBL const7<>(SB), RODATA|NOPTR, $64
 
-DATA const8<>+0(SB)/8, $0x7060504030201000
+DATA const8<>+0(SB)/8, $0x60402000c0800000
 DATA const8<>+8(SB)/8, $0xf0e0d0c0b0a09080
 DATA const8<>+16(SB)/8, $0x7060504030201000
 DATA const8<>+24(SB)/8, $0xf0e0d0c0b0a09080
 DATA const8<>+32(SB)/8, $0x7060504030201000
 DATA const8<>+40(SB)/8, $0xf0e0d0c0b0a09080
 DATA const8<>+48(SB)/8, $0x7060504030201000
-DATA const8<>+56(SB)/8, $0xc0e0d0c0b0a09080
+DATA const8<>+56(SB)/8, $0xf0e0d0c0b0a09080
 GLOBL const8<>(SB), RODATA|NOPTR, $64
 
-DATA const9<>+0(SB)/8, $0x8080808080808080
-GLOBL const9<>(SB), RODATA|NOPTR, $8
+DATA const9<>+0(SB)/8, $0x7060504030201000
+DATA const9<>+8(SB)/8, $0xf0e0d0c0b0a09080
+DATA const9<>+16(SB)/8, $0x7060504030201000
+DATA const9<>+24(SB)/8, $0xf0e0d0c0b0a09080
+DATA const9<>+32(SB)/8, $0x7060504030201000
+DATA const9<>+40(SB)/8, $0xf0e0d0c0b0a09080
+DATA const9<>+48(SB)/8, $0x7060504030201000
+DATA const9<>+56(SB)/8, $0xc0e0d0c0b0a09080
+GLOBL const9<>(SB), RODATA|NOPTR, $64
 
-DATA const10<>+0(SB)/8, $0x7f8000007f800000
+DATA const10<>+0(SB)/8, $0x8080808080808080
 GLOBL const10<>(SB), RODATA|NOPTR, $8
 
-DATA const11<>+0(SB)/8, $0x3c8000003c800000
+DATA const11<>+0(SB)/8, $0x7f8000007f800000
 GLOBL const11<>(SB), RODATA|NOPTR, $8
 
-DATA const12<>+0(SB)/8, $0x4400000044000000
+DATA const12<>+0(SB)/8, $0x3c8000003c800000
 GLOBL const12<>(SB), RODATA|NOPTR, $8
 
-DATA const13<>+0(SB)/8, $0x0a4000000a400000
+DATA const13<>+0(SB)/8, $0x4400000044000000
 GLOBL const13<>(SB), RODATA|NOPTR, $8
 
-DATA const14<>+0(SB)/8, $0x8000000080000000
+DATA const14<>+0(SB)/8, $0x0a4000000a400000
 GLOBL const14<>(SB), RODATA|NOPTR, $8
 
-DATA const15<>+0(SB)/8, $0x3b8000003b800000
+DATA const15<>+0(SB)/8, $0x8000000080000000
 GLOBL const15<>(SB), RODATA|NOPTR, $8
 
-DATA const16<>+0(SB)/8, $0x2707250523032101
-DATA const16<>+8(SB)/8, $0x6747654563436141
-DATA const16<>+16(SB)/8, $0x2f0f2d0d2b0b2909
-DATA const16<>+24(SB)/8, $0x6f4f6d4d6b4b6949
-DATA const16<>+32(SB)/8, $0x3717351533133111
-DATA const16<>+40(SB)/8, $0x7757755573537151
-DATA const16<>+48(SB)/8, $0x3f1f3d1d3b1b3919
-DATA const16<>+56(SB)/8, $0x7f5f7d5d7b5b7959
-GLOBL const16<>(SB), RODATA|NOPTR, $64
+DATA const16<>+0(SB)/8, $0x3b8000003b800000
+GLOBL const16<>(SB), RODATA|NOPTR, $8
 
-DATA const17<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
-GLOBL const17<>(SB), RODATA|NOPTR, $8
+DATA const17<>+0(SB)/8, $0x2707250523032101
+DATA const17<>+8(SB)/8, $0x6747654563436141
+DATA const17<>+16(SB)/8, $0x2f0f2d0d2b0b2909
+DATA const17<>+24(SB)/8, $0x6f4f6d4d6b4b6949
+DATA const17<>+32(SB)/8, $0x3717351533133111
+DATA const17<>+40(SB)/8, $0x7757755573537151
+DATA const17<>+48(SB)/8, $0x3f1f3d1d3b1b3919
+DATA const17<>+56(SB)/8, $0x7f5f7d5d7b5b7959
+GLOBL const17<>(SB), RODATA|NOPTR, $64
+
+DATA const18<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
+GLOBL const18<>(SB), RODATA|NOPTR, $8
 
 // func scaledFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -2476,19 +2780,19 @@ TEXT ·scaledFloat8E5M2AVX512(SB), NOSPLIT, $88-48
 	MOVQ         BP, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VMOVDQU64    const18<>+0(SB), Z0
-	VMOVDQU64    const19<>+0(SB), Z1
-	VMOVDQU64    const20<>+0(SB), Z2
-	VMOVDQU64    const21<>+0(SB), Z3
-	VPBROADCASTQ const9<>+0(SB), Z4
-	VPBROADCASTQ const1<>+0(SB), Z5
-	VPBROADCASTQ const10<>+0(SB), Z6
-	VPBROADCASTQ const22<>+0(SB), Z7
-	VPBROADCASTQ const23<>+0(SB), Z8
-	VPBROADCASTQ const24<>+0(SB), Z9
-	VPBROADCASTQ const14<>+0(SB), Z10
-	VMOVDQU64    const16<>+0(SB), Z11
-	CMPQ         AX, $-64
+	VMOVDQU64    const19<>+0(SB), Z0
+	VMOVDQU64    const20<>+0(SB), Z1
+	VMOVDQU64    const21<>+0(SB), Z2
+	VMOVDQU64    const22<>+0(SB), Z3
+	VPBROADCASTQ const10<>+0(SB), Z4
+	VPBROADCASTQ const2<>+0(SB), Z5
+	VPBROADCASTQ const11<>+0(SB), Z6
+	VPBROADCASTQ const23<>+0(SB), Z7
+	VPBROADCASTQ const24<>+0(SB), Z8
+	VPBROADCASTQ const25<>+0(SB), Z9
+	VPBROADCASTQ const15<>+0(SB), Z10
+	VMOVDQU64    const17<>+0(SB), Z11
+	CMPQ         AX, $-128
 	JG           rest
 
 loop:
@@ -2509,266 +2813,457 @@ loop:
 	VMULPS       Z12, Z18, Z12
 	VMULPS       Z14, Z18, Z14
 	VMULPS       Z13, Z18, Z13
+	VMOVDQU64    64(DX)(AX*1), Z18
+	VMOVDQU64    Z18, Z19
+	VMOVDQU64    Z18, Z20
+	VPERMI2B     Z1, Z0, Z19
+	VPERMI2B     Z3, Z2, Z20
+	VPTERNLOGD   $0xf8, Z4, Z18, Z19
+	VPUNPCKLBW   Z19, Z20, Z18
+	VPSLLD       $0x10, Z18, Z21
+	VPANDD       Z5, Z18, Z18
+	VPUNPCKHBW   Z19, Z20, Z19
+	VPSLLD       $0x10, Z19, Z20
+	VPANDD       Z5, Z19, Z19
+	VPBROADCASTD (SP), Z22
+	VMULPS       Z21, Z22, Z21
+	VMULPS       Z18, Z22, Z18
+	VMULPS       Z20, Z22, Z20
+	VMULPS       Z19, Z22, Z19
 	CMPB         R15, $0x01
 	JE           combined1
-	VMOVDQU64    (BX)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 8(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (BX)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 8(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(BX)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 8(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x02
 	JE           combined1
-	VMOVDQU64    (SI)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 16(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (SI)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 16(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(SI)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 16(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x03
 	JE           combined1
-	VMOVDQU64    (DI)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 24(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (DI)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 24(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(DI)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 24(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x04
 	JE           combined1
-	VMOVDQU64    (R8)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 32(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (R8)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 32(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(R8)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 32(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x05
 	JE           combined1
-	VMOVDQU64    (R9)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 40(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (R9)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 40(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(R9)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 40(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x06
 	JE           combined1
-	VMOVDQU64    (R10)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 48(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (R10)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 48(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(R10)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 48(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x07
 	JE           combined1
-	VMOVDQU64    (R11)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 56(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (R11)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 56(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(R11)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 56(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x08
 	JE           combined1
-	VMOVDQU64    (R12)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 64(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (R12)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 64(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(R12)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 64(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 	CMPB         R15, $0x09
 	JE           combined1
-	VMOVDQU64    (CX)(AX*1), Z18
-	VMOVDQU64    Z18, Z19
-	VMOVDQU64    Z18, Z20
-	VPERMI2B     Z1, Z0, Z19
-	VPERMI2B     Z3, Z2, Z20
-	VPTERNLOGD   $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW   Z19, Z20, Z18
-	VPSLLD       $0x10, Z18, Z21
-	VPANDD       Z5, Z18, Z18
-	VPUNPCKHBW   Z19, Z20, Z19
-	VPSLLD       $0x10, Z19, Z20
-	VPANDD       Z5, Z19, Z19
-	VPBROADCASTD 72(SP), Z22
-	VMULPS       Z21, Z22, Z21
-	VMULPS       Z18, Z22, Z18
-	VMULPS       Z20, Z22, Z20
-	VMULPS       Z19, Z22, Z19
-	VADDPS       Z21, Z17, Z17
-	VADDPS       Z18, Z12, Z12
-	VADDPS       Z20, Z14, Z14
-	VADDPS       Z19, Z13, Z13
+	VMOVDQU64    (CX)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 72(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z17, Z17
+	VADDPS       Z22, Z12, Z12
+	VADDPS       Z24, Z14, Z14
+	VADDPS       Z23, Z13, Z13
+	VMOVDQU64    64(CX)(AX*1), Z22
+	VMOVDQU64    Z22, Z23
+	VMOVDQU64    Z22, Z24
+	VPERMI2B     Z1, Z0, Z23
+	VPERMI2B     Z3, Z2, Z24
+	VPTERNLOGD   $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW   Z23, Z24, Z22
+	VPSLLD       $0x10, Z22, Z25
+	VPANDD       Z5, Z22, Z22
+	VPUNPCKHBW   Z23, Z24, Z23
+	VPSLLD       $0x10, Z23, Z24
+	VPANDD       Z5, Z23, Z23
+	VPBROADCASTD 72(SP), Z26
+	VMULPS       Z25, Z26, Z25
+	VMULPS       Z22, Z26, Z22
+	VMULPS       Z24, Z26, Z24
+	VMULPS       Z23, Z26, Z23
+	VADDPS       Z25, Z21, Z21
+	VADDPS       Z22, Z18, Z18
+	VADDPS       Z24, Z20, Z20
+	VADDPS       Z23, Z19, Z19
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z18
-	VMULPS       Z18, Z17, Z17
-	VMULPS       Z18, Z12, Z12
-	VMULPS       Z18, Z14, Z14
-	VMULPS       Z18, Z13, Z13
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z18
-	VDIVPS       Z18, Z17, Z17
-	VDIVPS       Z18, Z12, Z12
-	VDIVPS       Z18, Z14, Z14
-	VDIVPS       Z18, Z13, Z13
-
-divided3:
-	VPANDD       Z6, Z17, Z18
-	VPMAXUD      Z7, Z18, Z18
-	VPMINUD      Z8, Z18, Z18
-	VPADDD       Z9, Z18, Z18
-	VADDPS       Z18, Z17, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z10, Z17, Z19
-	VMOVDQU64    Z19, Z17
-	VPANDD       Z6, Z12, Z18
-	VPMAXUD      Z7, Z18, Z18
-	VPMINUD      Z8, Z18, Z18
-	VPADDD       Z9, Z18, Z18
-	VADDPS       Z18, Z12, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z10, Z12, Z19
-	VMOVDQU64    Z19, Z12
-	VPANDD       Z6, Z14, Z18
-	VPMAXUD      Z7, Z18, Z18
-	VPMINUD      Z8, Z18, Z18
-	VPADDD       Z9, Z18, Z18
-	VADDPS       Z18, Z14, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z10, Z14, Z19
-	VMOVDQU64    Z19, Z14
-	VPANDD       Z6, Z13, Z18
-	VPMAXUD      Z7, Z18, Z18
-	VPMINUD      Z8, Z18, Z18
-	VPADDD       Z9, Z18, Z18
-	VADDPS       Z18, Z13, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z10, Z13, Z19
-	VMOVDQU64    Z19, Z13
+scaled3:
+	VPANDD       Z6, Z17, Z22
+	VPMAXUD      Z7, Z22, Z22
+	VPMINUD      Z8, Z22, Z22
+	VPADDD       Z9, Z22, Z22
+	VADDPS       Z22, Z17, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z10, Z17, Z23
+	VMOVDQU64    Z23, Z17
+	VPANDD       Z6, Z12, Z22
+	VPMAXUD      Z7, Z22, Z22
+	VPMINUD      Z8, Z22, Z22
+	VPADDD       Z9, Z22, Z22
+	VADDPS       Z22, Z12, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z10, Z12, Z23
+	VMOVDQU64    Z23, Z12
+	VPANDD       Z6, Z14, Z22
+	VPMAXUD      Z7, Z22, Z22
+	VPMINUD      Z8, Z22, Z22
+	VPADDD       Z9, Z22, Z22
+	VADDPS       Z22, Z14, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z10, Z14, Z23
+	VMOVDQU64    Z23, Z14
+	VPANDD       Z6, Z13, Z22
+	VPMAXUD      Z7, Z22, Z22
+	VPMINUD      Z8, Z22, Z22
+	VPADDD       Z9, Z22, Z22
+	VADDPS       Z22, Z13, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z10, Z13, Z23
+	VMOVDQU64    Z23, Z13
 	VCVTPS2PH    $0x00, Z17, Y15
 	VCVTPS2PH    $0x00, Z12, Y12
 	VINSERTI64X4 $0x01, Y12, Z15, Z12
@@ -2776,34 +3271,53 @@ divided3:
 	VCVTPS2PH    $0x00, Z13, Y13
 	VINSERTI64X4 $0x01, Y13, Z15, Z13
 	VPERMT2B     Z13, Z11, Z12
+	VPANDD       Z6, Z21, Z13
+	VPMAXUD      Z7, Z13, Z13
+	VPMINUD      Z8, Z13, Z13
+	VPADDD       Z9, Z13, Z13
+	VADDPS       Z13, Z21, Z14
+	VSUBPS       Z13, Z14, Z14
+	VPTERNLOGD   $0xd8, Z10, Z21, Z14
+	VMOVDQU64    Z14, Z21
+	VPANDD       Z6, Z18, Z13
+	VPMAXUD      Z7, Z13, Z13
+	VPMINUD      Z8, Z13, Z13
+	VPADDD       Z9, Z13, Z13
+	VADDPS       Z13, Z18, Z14
+	VSUBPS       Z13, Z14, Z14
+	VPTERNLOGD   $0xd8, Z10, Z18, Z14
+	VMOVDQU64    Z14, Z18
+	VPANDD       Z6, Z20, Z13
+	VPMAXUD      Z7, Z13, Z13
+	VPMINUD      Z8, Z13, Z13
+	VPADDD       Z9, Z13, Z13
+	VADDPS       Z13, Z20, Z14
+	VSUBPS       Z13, Z14, Z14
+	VPTERNLOGD   $0xd8, Z10, Z20, Z14
+	VMOVDQU64    Z14, Z20
+	VPANDD       Z6, Z19, Z13
+	VPMAXUD      Z7, Z13, Z13
+	VPMINUD      Z8, Z13, Z13
+	VPADDD       Z9, Z13, Z13
+	VADDPS       Z13, Z19, Z14
+	VSUBPS       Z13, Z14, Z14
+	VPTERNLOGD   $0xd8, Z10, Z19, Z14
+	VMOVDQU64    Z14, Z19
+	VCVTPS2PH    $0x00, Z21, Y15
+	VCVTPS2PH    $0x00, Z18, Y13
+	VINSERTI64X4 $0x01, Y13, Z15, Z13
+	VCVTPS2PH    $0x00, Z20, Y15
+	VCVTPS2PH    $0x00, Z19, Y14
+	VINSERTI64X4 $0x01, Y14, Z15, Z14
+	VPERMT2B     Z14, Z11, Z13
 	TESTL        $0x00000100, R15
 	JNZ          special5
 	VMOVDQU64    Z12, (R13)(AX*1)
-	JMP          stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z12, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z12, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z12, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z12, (R14)(AX*1)
+	VMOVDQU64    Z13, 64(R13)(AX*1)
 
 stored4:
-	ADDQ $+64, AX
-	CMPQ AX, $-64
+	ADDQ $+128, AX
+	CMPQ AX, $-128
 	JLE  loop
 
 rest:
@@ -2834,7 +3348,7 @@ blocks:
 	VMULPS       Z14, Z18, Z14
 	VMULPS       Z13, Z18, Z13
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2857,7 +3371,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2880,7 +3394,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2903,7 +3417,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2926,7 +3440,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2949,7 +3463,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2972,7 +3486,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2995,7 +3509,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -3018,7 +3532,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -3041,26 +3555,11 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z18
-	VMULPS       Z18, Z17, Z17
-	VMULPS       Z18, Z12, Z12
-	VMULPS       Z18, Z14, Z14
-	VMULPS       Z18, Z13, Z13
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z18
-	VDIVPS       Z18, Z17, Z17
-	VDIVPS       Z18, Z12, Z12
-	VDIVPS       Z18, Z14, Z14
-	VDIVPS       Z18, Z13, Z13
-
-divided11:
+scaled8:
 	VPANDD       Z6, Z17, Z18
 	VPMAXUD      Z7, Z18, Z18
 	VPMINUD      Z8, Z18, Z18
@@ -3102,10 +3601,10 @@ divided11:
 	VPERMT2B     Z13, Z11, Z12
 	VMOVDQU8     Z12, K1, (R13)(AX*1)
 	TESTL        $0x00000400, R15
-	JZ           stored12
+	JZ           stored9
 	VMOVDQU8     Z12, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -3118,54 +3617,125 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const18<>+0(SB)/8, $0x3838383838383700
-DATA const18<>+8(SB)/8, $0x3939393939393939
-DATA const18<>+16(SB)/8, $0x3a3a3a3a3a3a3a3a
-DATA const18<>+24(SB)/8, $0x3b3b3b3b3b3b3b3b
-DATA const18<>+32(SB)/8, $0x3c3c3c3c3c3c3c3c
-DATA const18<>+40(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const18<>+48(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const18<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
-GLOBL const18<>(SB), RODATA|NOPTR, $64
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z22
+	VMULPS       Z22, Z17, Z17
+	VMULPS       Z22, Z12, Z12
+	VMULPS       Z22, Z14, Z14
+	VMULPS       Z22, Z13, Z13
+	VPBROADCASTD 80(SP), Z22
+	VMULPS       Z22, Z21, Z21
+	VMULPS       Z22, Z18, Z18
+	VMULPS       Z22, Z20, Z20
+	VMULPS       Z22, Z19, Z19
+	JMP          scaled3
 
-DATA const19<>+0(SB)/8, $0x4040404040404040
-DATA const19<>+8(SB)/8, $0x4141414141414141
-DATA const19<>+16(SB)/8, $0x4242424242424242
-DATA const19<>+24(SB)/8, $0x4343434343434343
-DATA const19<>+32(SB)/8, $0x4444444444444444
-DATA const19<>+40(SB)/8, $0x4545454545454545
-DATA const19<>+48(SB)/8, $0x4646464646464646
-DATA const19<>+56(SB)/8, $0x7f7f7f7f47474747
+divide10:
+	VPBROADCASTD 80(SP), Z22
+	VDIVPS       Z22, Z17, Z17
+	VDIVPS       Z22, Z12, Z12
+	VDIVPS       Z22, Z14, Z14
+	VDIVPS       Z22, Z13, Z13
+	VPBROADCASTD 80(SP), Z22
+	VDIVPS       Z22, Z21, Z21
+	VDIVPS       Z22, Z18, Z18
+	VDIVPS       Z22, Z20, Z20
+	VDIVPS       Z22, Z19, Z19
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z12, (R13)(AX*1)
+	VMOVDQU64 Z13, 64(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z12, (R13)(AX*1)
+	VMOVNTDQ Z13, 64(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z12, (R14)(AX*1)
+	VMOVDQU64 Z13, 64(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z12, (R14)(AX*1)
+	VMOVNTDQ Z13, 64(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z18
+	VMULPS       Z18, Z17, Z17
+	VMULPS       Z18, Z12, Z12
+	VMULPS       Z18, Z14, Z14
+	VMULPS       Z18, Z13, Z13
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z18
+	VDIVPS       Z18, Z17, Z17
+	VDIVPS       Z18, Z12, Z12
+	VDIVPS       Z18, Z14, Z14
+	VDIVPS       Z18, Z13, Z13
+	JMP          scaled8
+
+DATA const19<>+0(SB)/8, $0x3838383838383700
+DATA const19<>+8(SB)/8, $0x3939393939393939
+DATA const19<>+16(SB)/8, $0x3a3a3a3a3a3a3a3a
+DATA const19<>+24(SB)/8, $0x3b3b3b3b3b3b3b3b
+DATA const19<>+32(SB)/8, $0x3c3c3c3c3c3c3c3c
+DATA const19<>+40(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const19<>+48(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const19<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
 GLOBL const19<>(SB), RODATA|NOPTR, $64
 
-DATA const20<>+0(SB)/8, $0xe0c0a08040008000
-DATA const20<>+8(SB)/8, $0xe0c0a08060402000
-DATA const20<>+16(SB)/8, $0xe0c0a08060402000
-DATA const20<>+24(SB)/8, $0xe0c0a08060402000
-DATA const20<>+32(SB)/8, $0xe0c0a08060402000
-DATA const20<>+40(SB)/8, $0xe0c0a08060402000
-DATA const20<>+48(SB)/8, $0xe0c0a08060402000
-DATA const20<>+56(SB)/8, $0xe0c0a08060402000
+DATA const20<>+0(SB)/8, $0x4040404040404040
+DATA const20<>+8(SB)/8, $0x4141414141414141
+DATA const20<>+16(SB)/8, $0x4242424242424242
+DATA const20<>+24(SB)/8, $0x4343434343434343
+DATA const20<>+32(SB)/8, $0x4444444444444444
+DATA const20<>+40(SB)/8, $0x4545454545454545
+DATA const20<>+48(SB)/8, $0x4646464646464646
+DATA const20<>+56(SB)/8, $0x7f7f7f7f47474747
 GLOBL const20<>(SB), RODATA|NOPTR, $64
 
-DATA const21<>+0(SB)/8, $0xe0c0a08060402000
+DATA const21<>+0(SB)/8, $0xe0c0a08040008000
 DATA const21<>+8(SB)/8, $0xe0c0a08060402000
 DATA const21<>+16(SB)/8, $0xe0c0a08060402000
 DATA const21<>+24(SB)/8, $0xe0c0a08060402000
 DATA const21<>+32(SB)/8, $0xe0c0a08060402000
 DATA const21<>+40(SB)/8, $0xe0c0a08060402000
 DATA const21<>+48(SB)/8, $0xe0c0a08060402000
-DATA const21<>+56(SB)/8, $0xc0c0c08060402000
+DATA const21<>+56(SB)/8, $0xe0c0a08060402000
 GLOBL const21<>(SB), RODATA|NOPTR, $64
 
-DATA const22<>+0(SB)/8, $0x3880000038800000
-GLOBL const22<>(SB), RODATA|NOPTR, $8
+DATA const22<>+0(SB)/8, $0xe0c0a08060402000
+DATA const22<>+8(SB)/8, $0xe0c0a08060402000
+DATA const22<>+16(SB)/8, $0xe0c0a08060402000
+DATA const22<>+24(SB)/8, $0xe0c0a08060402000
+DATA const22<>+32(SB)/8, $0xe0c0a08060402000
+DATA const22<>+40(SB)/8, $0xe0c0a08060402000
+DATA const22<>+48(SB)/8, $0xe0c0a08060402000
+DATA const22<>+56(SB)/8, $0xc0c0c08060402000
+GLOBL const22<>(SB), RODATA|NOPTR, $64
 
-DATA const23<>+0(SB)/8, $0x4780000047800000
+DATA const23<>+0(SB)/8, $0x3880000038800000
 GLOBL const23<>(SB), RODATA|NOPTR, $8
 
-DATA const24<>+0(SB)/8, $0x0ac000000ac00000
+DATA const24<>+0(SB)/8, $0x4780000047800000
 GLOBL const24<>(SB), RODATA|NOPTR, $8
+
+DATA const25<>+0(SB)/8, $0x0ac000000ac00000
+GLOBL const25<>(SB), RODATA|NOPTR, $8
 
 // func scaledInt8AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -3221,7 +3791,7 @@ TEXT ·scaledInt8AVX512(SB), NOSPLIT, $88-48
 	MOVQ         BP, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VPBROADCASTQ const25<>+0(SB), Z0
+	VPBROADCASTQ const26<>+0(SB), Z0
 	CMPQ         AX, $-128
 	JG           rest
 
@@ -3430,31 +4000,6 @@ combined1:
 	JNZ        special3
 	VMOVDQU64  Z2, (R13)(AX*1)
 	VMOVDQU64  Z5, 64(R13)(AX*1)
-	JMP        stored2
-
-special3:
-	TESTL     $0x00000200, R15
-	JNZ       stream4
-	VMOVDQU64 Z2, (R13)(AX*1)
-	VMOVDQU64 Z5, 64(R13)(AX*1)
-	JMP       second5
-
-stream4:
-	VMOVNTDQ Z2, (R13)(AX*1)
-	VMOVNTDQ Z5, 64(R13)(AX*1)
-
-second5:
-	TESTL     $0x00000400, R15
-	JZ        stored2
-	TESTL     $0x00000800, R15
-	JNZ       stream26
-	VMOVDQU64 Z2, (R14)(AX*1)
-	VMOVDQU64 Z5, 64(R14)(AX*1)
-	JMP       stored2
-
-stream26:
-	VMOVNTDQ Z2, (R14)(AX*1)
-	VMOVNTDQ Z5, 64(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3479,7 +4024,7 @@ blocks:
 	VMOVDQU64    Z2, Z2
 	VPMULLW      Z3, Z2, Z2
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 8(SP), Z6
@@ -3490,7 +4035,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 16(SP), Z6
@@ -3501,7 +4046,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 24(SP), Z6
@@ -3512,7 +4057,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 32(SP), Z6
@@ -3523,7 +4068,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 40(SP), Z6
@@ -3534,7 +4079,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 48(SP), Z6
@@ -3545,7 +4090,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 56(SP), Z6
@@ -3556,7 +4101,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 64(SP), Z6
@@ -3567,7 +4112,7 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z3
 	VPSRLW       $0x08, Z3, Z5
 	VPBROADCASTW 72(SP), Z6
@@ -3578,15 +4123,15 @@ blocks:
 	VPADDW       Z3, Z1, Z1
 	VPADDW       Z5, Z2, Z2
 
-combined7:
+combined4:
 	VPSLLW     $0x08, Z2, Z2
 	VPTERNLOGD $0xd8, Z0, Z1, Z2
 	VMOVDQU8   Z2, K1, (R13)(AX*1)
 	TESTL      $0x00000400, R15
-	JZ         stored8
+	JZ         stored5
 	VMOVDQU8   Z2, K1, (R14)(AX*1)
 
-stored8:
+stored5:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -3599,8 +4144,33 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const25<>+0(SB)/8, $0x00ff00ff00ff00ff
-GLOBL const25<>(SB), RODATA|NOPTR, $8
+special3:
+	TESTL     $0x00000200, R15
+	JNZ       stream6
+	VMOVDQU64 Z2, (R13)(AX*1)
+	VMOVDQU64 Z5, 64(R13)(AX*1)
+	JMP       second7
+
+stream6:
+	VMOVNTDQ Z2, (R13)(AX*1)
+	VMOVNTDQ Z5, 64(R13)(AX*1)
+
+second7:
+	TESTL     $0x00000400, R15
+	JZ        stored2
+	TESTL     $0x00000800, R15
+	JNZ       stream28
+	VMOVDQU64 Z2, (R14)(AX*1)
+	VMOVDQU64 Z5, 64(R14)(AX*1)
+	JMP       stored2
+
+stream28:
+	VMOVNTDQ Z2, (R14)(AX*1)
+	VMOVNTDQ Z5, 64(R14)(AX*1)
+	JMP      stored2
+
+DATA const26<>+0(SB)/8, $0x00ff00ff00ff00ff
+GLOBL const26<>(SB), RODATA|NOPTR, $8
 
 // func scaledInt32AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -3677,163 +4247,163 @@ loop:
 	VPBROADCASTD 8(SP), Z0
 	VMOVDQU64    (BX)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 8(SP), Z0
+	VMOVDQU64    64(BX)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 8(SP), Z0
+	VMOVDQU64    128(BX)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 8(SP), Z0
+	VMOVDQU64    192(BX)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 8(SP), Z0
-	VMOVDQU64    64(BX)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 8(SP), Z0
-	VMOVDQU64    128(BX)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 8(SP), Z0
-	VMOVDQU64    192(BX)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x02
 	JE           combined1
 	VPBROADCASTD 16(SP), Z0
 	VMOVDQU64    (SI)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 16(SP), Z0
+	VMOVDQU64    64(SI)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 16(SP), Z0
+	VMOVDQU64    128(SI)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 16(SP), Z0
+	VMOVDQU64    192(SI)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 16(SP), Z0
-	VMOVDQU64    64(SI)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 16(SP), Z0
-	VMOVDQU64    128(SI)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 16(SP), Z0
-	VMOVDQU64    192(SI)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x03
 	JE           combined1
 	VPBROADCASTD 24(SP), Z0
 	VMOVDQU64    (DI)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 24(SP), Z0
+	VMOVDQU64    64(DI)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 24(SP), Z0
+	VMOVDQU64    128(DI)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 24(SP), Z0
+	VMOVDQU64    192(DI)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 24(SP), Z0
-	VMOVDQU64    64(DI)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 24(SP), Z0
-	VMOVDQU64    128(DI)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 24(SP), Z0
-	VMOVDQU64    192(DI)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x04
 	JE           combined1
 	VPBROADCASTD 32(SP), Z0
 	VMOVDQU64    (R8)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 32(SP), Z0
+	VMOVDQU64    64(R8)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 32(SP), Z0
+	VMOVDQU64    128(R8)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 32(SP), Z0
+	VMOVDQU64    192(R8)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 32(SP), Z0
-	VMOVDQU64    64(R8)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 32(SP), Z0
-	VMOVDQU64    128(R8)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 32(SP), Z0
-	VMOVDQU64    192(R8)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x05
 	JE           combined1
 	VPBROADCASTD 40(SP), Z0
 	VMOVDQU64    (R9)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 40(SP), Z0
+	VMOVDQU64    64(R9)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 40(SP), Z0
+	VMOVDQU64    128(R9)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 40(SP), Z0
+	VMOVDQU64    192(R9)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 40(SP), Z0
-	VMOVDQU64    64(R9)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 40(SP), Z0
-	VMOVDQU64    128(R9)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 40(SP), Z0
-	VMOVDQU64    192(R9)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x06
 	JE           combined1
 	VPBROADCASTD 48(SP), Z0
 	VMOVDQU64    (R10)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 48(SP), Z0
+	VMOVDQU64    64(R10)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 48(SP), Z0
+	VMOVDQU64    128(R10)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 48(SP), Z0
+	VMOVDQU64    192(R10)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 48(SP), Z0
-	VMOVDQU64    64(R10)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 48(SP), Z0
-	VMOVDQU64    128(R10)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 48(SP), Z0
-	VMOVDQU64    192(R10)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x07
 	JE           combined1
 	VPBROADCASTD 56(SP), Z0
 	VMOVDQU64    (R11)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 56(SP), Z0
+	VMOVDQU64    64(R11)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 56(SP), Z0
+	VMOVDQU64    128(R11)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 56(SP), Z0
+	VMOVDQU64    192(R11)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 56(SP), Z0
-	VMOVDQU64    64(R11)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 56(SP), Z0
-	VMOVDQU64    128(R11)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 56(SP), Z0
-	VMOVDQU64    192(R11)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x08
 	JE           combined1
 	VPBROADCASTD 64(SP), Z0
 	VMOVDQU64    (R12)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 64(SP), Z0
+	VMOVDQU64    64(R12)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 64(SP), Z0
+	VMOVDQU64    128(R12)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 64(SP), Z0
+	VMOVDQU64    192(R12)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 64(SP), Z0
-	VMOVDQU64    64(R12)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 64(SP), Z0
-	VMOVDQU64    128(R12)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 64(SP), Z0
-	VMOVDQU64    192(R12)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 	CMPB         R15, $0x09
 	JE           combined1
 	VPBROADCASTD 72(SP), Z0
 	VMOVDQU64    (CX)(AX*1), Z6
 	VPMULLD      Z0, Z6, Z6
+	VPBROADCASTD 72(SP), Z0
+	VMOVDQU64    64(CX)(AX*1), Z7
+	VPMULLD      Z0, Z7, Z7
+	VPBROADCASTD 72(SP), Z0
+	VMOVDQU64    128(CX)(AX*1), Z8
+	VPMULLD      Z0, Z8, Z8
+	VPBROADCASTD 72(SP), Z0
+	VMOVDQU64    192(CX)(AX*1), Z9
+	VPMULLD      Z0, Z9, Z9
 	VPADDD       Z6, Z1, Z1
-	VPBROADCASTD 72(SP), Z0
-	VMOVDQU64    64(CX)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z3, Z3
-	VPBROADCASTD 72(SP), Z0
-	VMOVDQU64    128(CX)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z4, Z4
-	VPBROADCASTD 72(SP), Z0
-	VMOVDQU64    192(CX)(AX*1), Z6
-	VPMULLD      Z0, Z6, Z6
-	VPADDD       Z6, Z5, Z5
+	VPADDD       Z7, Z3, Z3
+	VPADDD       Z8, Z4, Z4
+	VPADDD       Z9, Z5, Z5
 
 combined1:
 	TESTL     $0x00000100, R15
@@ -3842,39 +4412,6 @@ combined1:
 	VMOVDQU64 Z3, 64(R13)(AX*1)
 	VMOVDQU64 Z4, 128(R13)(AX*1)
 	VMOVDQU64 Z5, 192(R13)(AX*1)
-	JMP       stored2
-
-special3:
-	TESTL     $0x00000200, R15
-	JNZ       stream4
-	VMOVDQU64 Z1, (R13)(AX*1)
-	VMOVDQU64 Z3, 64(R13)(AX*1)
-	VMOVDQU64 Z4, 128(R13)(AX*1)
-	VMOVDQU64 Z5, 192(R13)(AX*1)
-	JMP       second5
-
-stream4:
-	VMOVNTDQ Z1, (R13)(AX*1)
-	VMOVNTDQ Z3, 64(R13)(AX*1)
-	VMOVNTDQ Z4, 128(R13)(AX*1)
-	VMOVNTDQ Z5, 192(R13)(AX*1)
-
-second5:
-	TESTL     $0x00000400, R15
-	JZ        stored2
-	TESTL     $0x00000800, R15
-	JNZ       stream26
-	VMOVDQU64 Z1, (R14)(AX*1)
-	VMOVDQU64 Z3, 64(R14)(AX*1)
-	VMOVDQU64 Z4, 128(R14)(AX*1)
-	VMOVDQU64 Z5, 192(R14)(AX*1)
-	JMP       stored2
-
-stream26:
-	VMOVNTDQ Z1, (R14)(AX*1)
-	VMOVNTDQ Z3, 64(R14)(AX*1)
-	VMOVNTDQ Z4, 128(R14)(AX*1)
-	VMOVNTDQ Z5, 192(R14)(AX*1)
 
 stored2:
 	ADDQ $+256, AX
@@ -3896,76 +4433,76 @@ blocks:
 	VMOVDQU64    Z0, Z0
 	VPMULLD      Z1, Z0, Z0
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z1
 	VPBROADCASTD 8(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z1
 	VPBROADCASTD 16(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z1
 	VPBROADCASTD 24(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z1
 	VPBROADCASTD 32(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z1
 	VPBROADCASTD 40(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z1
 	VPBROADCASTD 48(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z1
 	VPBROADCASTD 56(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z1
 	VPBROADCASTD 64(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z1
 	VPBROADCASTD 72(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLD      Z3, Z1, Z1
 	VPADDD       Z1, Z0, Z0
 
-combined7:
+combined4:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored8
+	JZ       stored5
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored8:
+stored5:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -3977,6 +4514,39 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL     $0x00000200, R15
+	JNZ       stream6
+	VMOVDQU64 Z1, (R13)(AX*1)
+	VMOVDQU64 Z3, 64(R13)(AX*1)
+	VMOVDQU64 Z4, 128(R13)(AX*1)
+	VMOVDQU64 Z5, 192(R13)(AX*1)
+	JMP       second7
+
+stream6:
+	VMOVNTDQ Z1, (R13)(AX*1)
+	VMOVNTDQ Z3, 64(R13)(AX*1)
+	VMOVNTDQ Z4, 128(R13)(AX*1)
+	VMOVNTDQ Z5, 192(R13)(AX*1)
+
+second7:
+	TESTL     $0x00000400, R15
+	JZ        stored2
+	TESTL     $0x00000800, R15
+	JNZ       stream28
+	VMOVDQU64 Z1, (R14)(AX*1)
+	VMOVDQU64 Z3, 64(R14)(AX*1)
+	VMOVDQU64 Z4, 128(R14)(AX*1)
+	VMOVDQU64 Z5, 192(R14)(AX*1)
+	JMP       stored2
+
+stream28:
+	VMOVNTDQ Z1, (R14)(AX*1)
+	VMOVNTDQ Z3, 64(R14)(AX*1)
+	VMOVNTDQ Z4, 128(R14)(AX*1)
+	VMOVNTDQ Z5, 192(R14)(AX*1)
+	JMP      stored2
 
 // func scaledInt64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, MMX+
@@ -4053,163 +4623,163 @@ loop:
 	VPBROADCASTQ 8(SP), Z0
 	VMOVDQU64    (BX)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 8(SP), Z0
+	VMOVDQU64    64(BX)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 8(SP), Z0
+	VMOVDQU64    128(BX)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 8(SP), Z0
+	VMOVDQU64    192(BX)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 8(SP), Z0
-	VMOVDQU64    64(BX)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 8(SP), Z0
-	VMOVDQU64    128(BX)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 8(SP), Z0
-	VMOVDQU64    192(BX)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x02
 	JE           combined1
 	VPBROADCASTQ 16(SP), Z0
 	VMOVDQU64    (SI)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 16(SP), Z0
+	VMOVDQU64    64(SI)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 16(SP), Z0
+	VMOVDQU64    128(SI)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 16(SP), Z0
+	VMOVDQU64    192(SI)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 16(SP), Z0
-	VMOVDQU64    64(SI)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 16(SP), Z0
-	VMOVDQU64    128(SI)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 16(SP), Z0
-	VMOVDQU64    192(SI)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x03
 	JE           combined1
 	VPBROADCASTQ 24(SP), Z0
 	VMOVDQU64    (DI)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 24(SP), Z0
+	VMOVDQU64    64(DI)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 24(SP), Z0
+	VMOVDQU64    128(DI)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 24(SP), Z0
+	VMOVDQU64    192(DI)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 24(SP), Z0
-	VMOVDQU64    64(DI)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 24(SP), Z0
-	VMOVDQU64    128(DI)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 24(SP), Z0
-	VMOVDQU64    192(DI)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x04
 	JE           combined1
 	VPBROADCASTQ 32(SP), Z0
 	VMOVDQU64    (R8)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 32(SP), Z0
+	VMOVDQU64    64(R8)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 32(SP), Z0
+	VMOVDQU64    128(R8)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 32(SP), Z0
+	VMOVDQU64    192(R8)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 32(SP), Z0
-	VMOVDQU64    64(R8)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 32(SP), Z0
-	VMOVDQU64    128(R8)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 32(SP), Z0
-	VMOVDQU64    192(R8)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x05
 	JE           combined1
 	VPBROADCASTQ 40(SP), Z0
 	VMOVDQU64    (R9)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 40(SP), Z0
+	VMOVDQU64    64(R9)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 40(SP), Z0
+	VMOVDQU64    128(R9)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 40(SP), Z0
+	VMOVDQU64    192(R9)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 40(SP), Z0
-	VMOVDQU64    64(R9)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 40(SP), Z0
-	VMOVDQU64    128(R9)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 40(SP), Z0
-	VMOVDQU64    192(R9)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x06
 	JE           combined1
 	VPBROADCASTQ 48(SP), Z0
 	VMOVDQU64    (R10)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 48(SP), Z0
+	VMOVDQU64    64(R10)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 48(SP), Z0
+	VMOVDQU64    128(R10)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 48(SP), Z0
+	VMOVDQU64    192(R10)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 48(SP), Z0
-	VMOVDQU64    64(R10)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 48(SP), Z0
-	VMOVDQU64    128(R10)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 48(SP), Z0
-	VMOVDQU64    192(R10)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x07
 	JE           combined1
 	VPBROADCASTQ 56(SP), Z0
 	VMOVDQU64    (R11)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 56(SP), Z0
+	VMOVDQU64    64(R11)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 56(SP), Z0
+	VMOVDQU64    128(R11)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 56(SP), Z0
+	VMOVDQU64    192(R11)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 56(SP), Z0
-	VMOVDQU64    64(R11)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 56(SP), Z0
-	VMOVDQU64    128(R11)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 56(SP), Z0
-	VMOVDQU64    192(R11)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x08
 	JE           combined1
 	VPBROADCASTQ 64(SP), Z0
 	VMOVDQU64    (R12)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 64(SP), Z0
+	VMOVDQU64    64(R12)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 64(SP), Z0
+	VMOVDQU64    128(R12)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 64(SP), Z0
+	VMOVDQU64    192(R12)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 64(SP), Z0
-	VMOVDQU64    64(R12)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 64(SP), Z0
-	VMOVDQU64    128(R12)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 64(SP), Z0
-	VMOVDQU64    192(R12)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 	CMPB         R15, $0x09
 	JE           combined1
 	VPBROADCASTQ 72(SP), Z0
 	VMOVDQU64    (CX)(AX*1), Z6
 	VPMULLQ      Z0, Z6, Z6
+	VPBROADCASTQ 72(SP), Z0
+	VMOVDQU64    64(CX)(AX*1), Z7
+	VPMULLQ      Z0, Z7, Z7
+	VPBROADCASTQ 72(SP), Z0
+	VMOVDQU64    128(CX)(AX*1), Z8
+	VPMULLQ      Z0, Z8, Z8
+	VPBROADCASTQ 72(SP), Z0
+	VMOVDQU64    192(CX)(AX*1), Z9
+	VPMULLQ      Z0, Z9, Z9
 	VPADDQ       Z6, Z1, Z1
-	VPBROADCASTQ 72(SP), Z0
-	VMOVDQU64    64(CX)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z3, Z3
-	VPBROADCASTQ 72(SP), Z0
-	VMOVDQU64    128(CX)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z4, Z4
-	VPBROADCASTQ 72(SP), Z0
-	VMOVDQU64    192(CX)(AX*1), Z6
-	VPMULLQ      Z0, Z6, Z6
-	VPADDQ       Z6, Z5, Z5
+	VPADDQ       Z7, Z3, Z3
+	VPADDQ       Z8, Z4, Z4
+	VPADDQ       Z9, Z5, Z5
 
 combined1:
 	TESTL     $0x00000100, R15
@@ -4218,39 +4788,6 @@ combined1:
 	VMOVDQU64 Z3, 64(R13)(AX*1)
 	VMOVDQU64 Z4, 128(R13)(AX*1)
 	VMOVDQU64 Z5, 192(R13)(AX*1)
-	JMP       stored2
-
-special3:
-	TESTL     $0x00000200, R15
-	JNZ       stream4
-	VMOVDQU64 Z1, (R13)(AX*1)
-	VMOVDQU64 Z3, 64(R13)(AX*1)
-	VMOVDQU64 Z4, 128(R13)(AX*1)
-	VMOVDQU64 Z5, 192(R13)(AX*1)
-	JMP       second5
-
-stream4:
-	VMOVNTDQ Z1, (R13)(AX*1)
-	VMOVNTDQ Z3, 64(R13)(AX*1)
-	VMOVNTDQ Z4, 128(R13)(AX*1)
-	VMOVNTDQ Z5, 192(R13)(AX*1)
-
-second5:
-	TESTL     $0x00000400, R15
-	JZ        stored2
-	TESTL     $0x00000800, R15
-	JNZ       stream26
-	VMOVDQU64 Z1, (R14)(AX*1)
-	VMOVDQU64 Z3, 64(R14)(AX*1)
-	VMOVDQU64 Z4, 128(R14)(AX*1)
-	VMOVDQU64 Z5, 192(R14)(AX*1)
-	JMP       stored2
-
-stream26:
-	VMOVNTDQ Z1, (R14)(AX*1)
-	VMOVNTDQ Z3, 64(R14)(AX*1)
-	VMOVNTDQ Z4, 128(R14)(AX*1)
-	VMOVNTDQ Z5, 192(R14)(AX*1)
 
 stored2:
 	ADDQ $+256, AX
@@ -4272,76 +4809,76 @@ blocks:
 	VMOVDQU64    Z0, Z0
 	VPMULLQ      Z1, Z0, Z0
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z1
 	VPBROADCASTQ 8(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z1
 	VPBROADCASTQ 16(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z1
 	VPBROADCASTQ 24(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z1
 	VPBROADCASTQ 32(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z1
 	VPBROADCASTQ 40(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z1
 	VPBROADCASTQ 48(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z1
 	VPBROADCASTQ 56(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z1
 	VPBROADCASTQ 64(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z1
 	VPBROADCASTQ 72(SP), Z3
 	VMOVDQU64    Z1, Z1
 	VPMULLQ      Z3, Z1, Z1
 	VPADDQ       Z1, Z0, Z0
 
-combined7:
+combined4:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored8
+	JZ       stored5
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored8:
+stored5:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -4353,3 +4890,36 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL     $0x00000200, R15
+	JNZ       stream6
+	VMOVDQU64 Z1, (R13)(AX*1)
+	VMOVDQU64 Z3, 64(R13)(AX*1)
+	VMOVDQU64 Z4, 128(R13)(AX*1)
+	VMOVDQU64 Z5, 192(R13)(AX*1)
+	JMP       second7
+
+stream6:
+	VMOVNTDQ Z1, (R13)(AX*1)
+	VMOVNTDQ Z3, 64(R13)(AX*1)
+	VMOVNTDQ Z4, 128(R13)(AX*1)
+	VMOVNTDQ Z5, 192(R13)(AX*1)
+
+second7:
+	TESTL     $0x00000400, R15
+	JZ        stored2
+	TESTL     $0x00000800, R15
+	JNZ       stream28
+	VMOVDQU64 Z1, (R14)(AX*1)
+	VMOVDQU64 Z3, 64(R14)(AX*1)
+	VMOVDQU64 Z4, 128(R14)(AX*1)
+	VMOVDQU64 Z5, 192(R14)(AX*1)
+	JMP       stored2
+
+stream28:
+	VMOVNTDQ Z1, (R14)(AX*1)
+	VMOVNTDQ Z3, 64(R14)(AX*1)
+	VMOVNTDQ Z4, 128(R14)(AX*1)
+	VMOVNTDQ Z5, 192(R14)(AX*1)
+	JMP      stored2

@@ -17,24 +17,39 @@ func (b Backend) Available() bool {
 	case Generic:
 		return true
 	case AVX2:
-		return cpu.X86.HasAVX2 && cpu.X86.HasF16C
+		return cpu.X86.HasAVX2 && cpu.X86.HasF16C && cpu.X86.HasFMA
 	case AVX512:
-		return cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL
+		return AVX2.Available() && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL
 	}
 	return false
 }
 
-// has reports whether b has the kernel on this machine. The tables of 128 bytes, by which AVX-512 widens float8, came to the
-// processors later than the rest.
-func (b Backend) has(id kernelID) bool {
-	if b == AVX512 && !cpu.X86.HasAVX512VBMI {
-		switch id {
-		case sumFloat8E4M3ID, sumFloat8E5M2ID, scaledFloat8E4M3ID, scaledFloat8E5M2ID, prodFloat8E4M3ID, prodFloat8E5M2ID,
-			widenFloat8E4M3ID, widenFloat8E5M2ID, narrowFloat8E4M3ID, narrowFloat8E5M2ID:
-			return false
+// instead returns the backend that runs kernel id where b is wanted: another one if this processor lacks an instruction, or
+// does better without it.
+func (b Backend) instead(id kernelID) Backend {
+	if b != AVX512 {
+		return b
+	}
+	switch id {
+	case sumFloat8E4M3ID, sumFloat8E5M2ID, scaledFloat8E4M3ID, scaledFloat8E5M2ID, prodFloat8E4M3ID, prodFloat8E5M2ID,
+		widenFloat8E4M3ID, widenFloat8E5M2ID, narrowFloat8E4M3ID, narrowFloat8E5M2ID:
+		// They look up in tables of 128 bytes, which came later than the rest.
+		if !cpu.X86.HasAVX512VBMI {
+			return AVX2
+		}
+	case sumFloat16ID, scaledFloat16ID, prodFloat16ID, widenFloat16ID, narrowFloat16ID:
+		if halvesVectors() {
+			return AVX2
 		}
 	}
-	return true
+	return b
+}
+
+// halvesVectors reports whether this processor runs instructions of 512 bits as two of 256, as Zen 4 does: there, two short
+// conversions from and to binary16 take less time than a long one. It is the only one with bfloat16 and byte permutations
+// that has none of the later VNNI instructions.
+func halvesVectors() bool {
+	return cpu.X86.HasAVX512BF16 && cpu.X86.HasAVX512VBMI && !cpu.X86.HasAVXVNNI
 }
 
 const (
@@ -60,15 +75,13 @@ type vectors struct {
 
 // newVectors returns the use of a kernel of a family for type t.
 func newVectors(b Backend, family int, t DType) vectors {
-	v := vectors{backend: b, id: kernelIDs[family][t], srcSize: t.Size(), dstSize: t.Size()}
+	id := kernelIDs[family][t]
+	v := vectors{backend: b.instead(id), id: id, srcSize: t.Size(), dstSize: t.Size()}
 	switch family {
 	case familyWiden:
 		v.dstSize = Float32.Size()
 	case familyNarrow:
 		v.srcSize = Float32.Size()
-	}
-	if !b.has(v.id) {
-		v.backend = AVX2
 	}
 	return v
 }

@@ -102,70 +102,16 @@ loop:
 	VADDPS  96(CX)(AX*1), Y3, Y3
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y0, Y0
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y1, Y1
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y2, Y2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y3, Y3
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y0, Y0
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y1, Y1
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y2, Y2
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y3, Y3
-
-divided3:
+scaled3:
 	TESTL   $0x00000100, R15
 	JNZ     special5
 	VMOVDQU Y0, (R13)(AX*1)
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored4:
 	ADDQ $+128, AX
@@ -179,73 +125,43 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined9
+	JE      combined6
 	VADDPS  (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined9
+	JE      combined6
 	VADDPS  (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined9
+	JE      combined6
 	VADDPS  (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined9
+	JE      combined6
 	VADDPS  (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined9
+	JE      combined6
 	VADDPS  (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined9
+	JE      combined6
 	VADDPS  (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined9
+	JE      combined6
 	VADDPS  (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined9
+	JE      combined6
 	VADDPS  (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined9
+	JE      combined6
 	VADDPS  (CX)(AX*1), Y0, Y0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y1
-	VMULPS       Y1, Y0, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y1
-	VDIVPS       Y1, Y0, Y0
-
-divided11:
+scaled8:
 	TESTL   $0x00000100, R15
-	JNZ     special13
+	JNZ     special10
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored12
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -257,6 +173,96 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y4
+	VMULPS       Y4, Y0, Y0
+	VPBROADCASTD 80(SP), Y4
+	VMULPS       Y4, Y1, Y1
+	VPBROADCASTD 80(SP), Y4
+	VMULPS       Y4, Y2, Y2
+	VPBROADCASTD 80(SP), Y4
+	VMULPS       Y4, Y3, Y3
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y4
+	VDIVPS       Y4, Y0, Y0
+	VPBROADCASTD 80(SP), Y4
+	VDIVPS       Y4, Y1, Y1
+	VPBROADCASTD 80(SP), Y4
+	VDIVPS       Y4, Y2, Y2
+	VPBROADCASTD 80(SP), Y4
+	VDIVPS       Y4, Y3, Y3
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y1
+	VMULPS       Y1, Y0, Y0
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y1
+	VDIVPS       Y1, Y0, Y0
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored9
 
 // func sumFloat64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -356,70 +362,16 @@ loop:
 	VADDPD  96(CX)(AX*1), Y3, Y3
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTQ 80(SP), Y4
-	VMULPD       Y4, Y0, Y0
-	VPBROADCASTQ 80(SP), Y4
-	VMULPD       Y4, Y1, Y1
-	VPBROADCASTQ 80(SP), Y4
-	VMULPD       Y4, Y2, Y2
-	VPBROADCASTQ 80(SP), Y4
-	VMULPD       Y4, Y3, Y3
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTQ 80(SP), Y4
-	VDIVPD       Y4, Y0, Y0
-	VPBROADCASTQ 80(SP), Y4
-	VDIVPD       Y4, Y1, Y1
-	VPBROADCASTQ 80(SP), Y4
-	VDIVPD       Y4, Y2, Y2
-	VPBROADCASTQ 80(SP), Y4
-	VDIVPD       Y4, Y3, Y3
-
-divided3:
+scaled3:
 	TESTL   $0x00000100, R15
 	JNZ     special5
 	VMOVDQU Y0, (R13)(AX*1)
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored4:
 	ADDQ $+128, AX
@@ -433,73 +385,43 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined9
+	JE      combined6
 	VADDPD  (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined9
+	JE      combined6
 	VADDPD  (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined9
+	JE      combined6
 	VADDPD  (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined9
+	JE      combined6
 	VADDPD  (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined9
+	JE      combined6
 	VADDPD  (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined9
+	JE      combined6
 	VADDPD  (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined9
+	JE      combined6
 	VADDPD  (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined9
+	JE      combined6
 	VADDPD  (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined9
+	JE      combined6
 	VADDPD  (CX)(AX*1), Y0, Y0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTQ 80(SP), Y1
-	VMULPD       Y1, Y0, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTQ 80(SP), Y1
-	VDIVPD       Y1, Y0, Y0
-
-divided11:
+scaled8:
 	TESTL   $0x00000100, R15
-	JNZ     special13
+	JNZ     special10
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored12
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -512,208 +434,245 @@ return:
 	VZEROUPPER
 	RET
 
-// func sumFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
-TEXT ·sumFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-64
-	JG   rest
-
-loop:
-	VCVTPH2PS (DX)(AX*1), Y0
-	VCVTPH2PS 16(DX)(AX*1), Y1
-	VCVTPH2PS 32(DX)(AX*1), Y2
-	VCVTPH2PS 48(DX)(AX*1), Y3
-	CMPB      R15, $0x01
-	JE        combined1
-	VCVTPH2PS (BX)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(BX)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(BX)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(BX)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x02
-	JE        combined1
-	VCVTPH2PS (SI)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(SI)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(SI)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(SI)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x03
-	JE        combined1
-	VCVTPH2PS (DI)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(DI)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(DI)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(DI)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x04
-	JE        combined1
-	VCVTPH2PS (R8)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(R8)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(R8)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(R8)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x05
-	JE        combined1
-	VCVTPH2PS (R9)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(R9)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(R9)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(R9)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x06
-	JE        combined1
-	VCVTPH2PS (R10)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(R10)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(R10)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(R10)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x07
-	JE        combined1
-	VCVTPH2PS (R11)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(R11)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(R11)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(R11)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x08
-	JE        combined1
-	VCVTPH2PS (R12)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(R12)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(R12)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(R12)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-	CMPB      R15, $0x09
-	JE        combined1
-	VCVTPH2PS (CX)(AX*1), Y4
-	VADDPS    Y4, Y0, Y0
-	VCVTPH2PS 16(CX)(AX*1), Y4
-	VADDPS    Y4, Y1, Y1
-	VCVTPH2PS 32(CX)(AX*1), Y4
-	VADDPS    Y4, Y2, Y2
-	VCVTPH2PS 48(CX)(AX*1), Y4
-	VADDPS    Y4, Y3, Y3
-
-combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
+scale2:
 	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y0, Y0
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y1, Y1
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y2, Y2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y3, Y3
-	JMP          divided3
+	JNZ          divide11
+	VPBROADCASTQ 80(SP), Y4
+	VMULPD       Y4, Y0, Y0
+	VPBROADCASTQ 80(SP), Y4
+	VMULPD       Y4, Y1, Y1
+	VPBROADCASTQ 80(SP), Y4
+	VMULPD       Y4, Y2, Y2
+	VPBROADCASTQ 80(SP), Y4
+	VMULPD       Y4, Y3, Y3
+	JMP          scaled3
 
-divide2:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y0, Y0
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y1, Y1
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y2, Y2
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y3, Y3
-
-divided3:
-	VCVTPS2PH $0x00, Y0, X0
-	VCVTPS2PH $0x00, Y1, X1
-	VCVTPS2PH $0x00, Y2, X2
-	VCVTPS2PH $0x00, Y3, X3
-	TESTL     $0x00000100, R15
-	JNZ       special5
-	VMOVDQU   X0, (R13)(AX*1)
-	VMOVDQU   X1, 16(R13)(AX*1)
-	VMOVDQU   X2, 32(R13)(AX*1)
-	VMOVDQU   X3, 48(R13)(AX*1)
-	JMP       stored4
+divide11:
+	VPBROADCASTQ 80(SP), Y4
+	VDIVPD       Y4, Y0, Y0
+	VPBROADCASTQ 80(SP), Y4
+	VDIVPD       Y4, Y1, Y1
+	VPBROADCASTQ 80(SP), Y4
+	VDIVPD       Y4, Y2, Y2
+	VPBROADCASTQ 80(SP), Y4
+	VDIVPD       Y4, Y3, Y3
+	JMP          scaled3
 
 special5:
 	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU X0, (R13)(AX*1)
-	VMOVDQU X1, 16(R13)(AX*1)
-	VMOVDQU X2, 32(R13)(AX*1)
-	VMOVDQU X3, 48(R13)(AX*1)
-	JMP     second7
+	JNZ     stream12
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second13
 
-stream6:
-	VMOVNTDQ X0, (R13)(AX*1)
-	VMOVNTDQ X1, 16(R13)(AX*1)
-	VMOVNTDQ X2, 32(R13)(AX*1)
-	VMOVNTDQ X3, 48(R13)(AX*1)
+stream12:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
 
-second7:
+second13:
 	TESTL   $0x00000400, R15
 	JZ      stored4
 	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU X0, (R14)(AX*1)
-	VMOVDQU X1, 16(R14)(AX*1)
-	VMOVDQU X2, 32(R14)(AX*1)
-	VMOVDQU X3, 48(R14)(AX*1)
+	JNZ     stream214
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
 	JMP     stored4
 
-stream28:
-	VMOVNTDQ X0, (R14)(AX*1)
-	VMOVNTDQ X1, 16(R14)(AX*1)
-	VMOVNTDQ X2, 32(R14)(AX*1)
-	VMOVNTDQ X3, 48(R14)(AX*1)
+stream214:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTQ 80(SP), Y1
+	VMULPD       Y1, Y0, Y0
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTQ 80(SP), Y1
+	VDIVPD       Y1, Y0, Y0
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored9
+
+// func sumFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·sumFloat16AVX2(SB), NOSPLIT, $88-48
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*1), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*1), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*1), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*1), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*1), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*1), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*1), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*1), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*1), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*1), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*1), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*1), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const0<>+0(SB), Y0
+	CMPQ    AX, $-64
+	JG      rest
+
+loop:
+	VCVTPH2PS   (DX)(AX*1), Y1
+	VCVTPH2PS   16(DX)(AX*1), Y2
+	VCVTPH2PS   32(DX)(AX*1), Y3
+	VCVTPH2PS   48(DX)(AX*1), Y4
+	CMPB        R15, $0x01
+	JE          combined1
+	VCVTPH2PS   (BX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(BX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(BX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(BX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x02
+	JE          combined1
+	VCVTPH2PS   (SI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(SI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(SI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(SI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x03
+	JE          combined1
+	VCVTPH2PS   (DI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(DI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(DI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(DI)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x04
+	JE          combined1
+	VCVTPH2PS   (R8)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(R8)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(R8)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(R8)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x05
+	JE          combined1
+	VCVTPH2PS   (R9)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(R9)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(R9)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(R9)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x06
+	JE          combined1
+	VCVTPH2PS   (R10)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(R10)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(R10)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(R10)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x07
+	JE          combined1
+	VCVTPH2PS   (R11)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(R11)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(R11)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(R11)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x08
+	JE          combined1
+	VCVTPH2PS   (R12)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(R12)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(R12)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(R12)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+	CMPB        R15, $0x09
+	JE          combined1
+	VCVTPH2PS   (CX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y1
+	VCVTPH2PS   16(CX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y2
+	VCVTPH2PS   32(CX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y3
+	VCVTPH2PS   48(CX)(AX*1), Y5
+	VFMADD231PS Y0, Y5, Y4
+
+combined1:
+	TESTL $0x00003000, R15
+	JNZ   scale2
+
+scaled3:
+	VCVTPS2PH $0x00, Y1, X1
+	VCVTPS2PH $0x00, Y2, X2
+	VCVTPS2PH $0x00, Y3, X3
+	VCVTPS2PH $0x00, Y4, X4
+	TESTL     $0x00000100, R15
+	JNZ       special5
+	VMOVDQU   X1, (R13)(AX*1)
+	VMOVDQU   X2, 16(R13)(AX*1)
+	VMOVDQU   X3, 32(R13)(AX*1)
+	VMOVDQU   X4, 48(R13)(AX*1)
 
 stored4:
 	ADDQ $+64, AX
@@ -725,85 +684,55 @@ rest:
 	JGE   end
 
 blocks:
-	VCVTPH2PS (DX)(AX*1), Y0
-	CMPB      R15, $0x01
-	JE        combined9
-	VCVTPH2PS (BX)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x02
-	JE        combined9
-	VCVTPH2PS (SI)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x03
-	JE        combined9
-	VCVTPH2PS (DI)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x04
-	JE        combined9
-	VCVTPH2PS (R8)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x05
-	JE        combined9
-	VCVTPH2PS (R9)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x06
-	JE        combined9
-	VCVTPH2PS (R10)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x07
-	JE        combined9
-	VCVTPH2PS (R11)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x08
-	JE        combined9
-	VCVTPH2PS (R12)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x09
-	JE        combined9
-	VCVTPH2PS (CX)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
+	VCVTPH2PS   (DX)(AX*1), Y1
+	CMPB        R15, $0x01
+	JE          combined6
+	VCVTPH2PS   (BX)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x02
+	JE          combined6
+	VCVTPH2PS   (SI)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x03
+	JE          combined6
+	VCVTPH2PS   (DI)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x04
+	JE          combined6
+	VCVTPH2PS   (R8)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x05
+	JE          combined6
+	VCVTPH2PS   (R9)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x06
+	JE          combined6
+	VCVTPH2PS   (R10)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x07
+	JE          combined6
+	VCVTPH2PS   (R11)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x08
+	JE          combined6
+	VCVTPH2PS   (R12)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x09
+	JE          combined6
+	VCVTPH2PS   (CX)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y1
-	VMULPS       Y1, Y0, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y1
-	VDIVPS       Y1, Y0, Y0
-
-divided11:
-	VCVTPS2PH $0x00, Y0, X0
+scaled8:
+	VCVTPS2PH $0x00, Y1, X1
 	TESTL     $0x00000100, R15
-	JNZ       special13
-	VMOVDQU   X0, (R13)(AX*1)
-	JMP       stored12
+	JNZ       special10
+	VMOVDQU   X1, (R13)(AX*1)
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU X0, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ X0, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU X0, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ X0, (R14)(AX*1)
-
-stored12:
+stored9:
 	ADDQ $+16, AX
 	JS   blocks
 
@@ -815,6 +744,102 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y1, Y1
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y2, Y2
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y3, Y3
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y4, Y4
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y1, Y1
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y2, Y2
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y3, Y3
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y4, Y4
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU X1, (R13)(AX*1)
+	VMOVDQU X2, 16(R13)(AX*1)
+	VMOVDQU X3, 32(R13)(AX*1)
+	VMOVDQU X4, 48(R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ X1, (R13)(AX*1)
+	VMOVNTDQ X2, 16(R13)(AX*1)
+	VMOVNTDQ X3, 32(R13)(AX*1)
+	VMOVNTDQ X4, 48(R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU X1, (R14)(AX*1)
+	VMOVDQU X2, 16(R14)(AX*1)
+	VMOVDQU X3, 32(R14)(AX*1)
+	VMOVDQU X4, 48(R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ X1, (R14)(AX*1)
+	VMOVNTDQ X2, 16(R14)(AX*1)
+	VMOVNTDQ X3, 32(R14)(AX*1)
+	VMOVNTDQ X4, 48(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y1, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y1, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU X1, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ X1, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU X1, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ X1, (R14)(AX*1)
+	JMP      stored9
+
+DATA const0<>+0(SB)/8, $0x3f8000003f800000
+DATA const0<>+8(SB)/8, $0x3f8000003f800000
+DATA const0<>+16(SB)/8, $0x3f8000003f800000
+DATA const0<>+24(SB)/8, $0x3f8000003f800000
+GLOBL const0<>(SB), RODATA|NOPTR, $32
 
 // func sumBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -856,192 +881,150 @@ TEXT ·sumBFloat16AVX2(SB), NOSPLIT, $88-48
 loop:
 	VMOVDQU (DX)(AX*1), Y0
 	VPSLLD  $0x10, Y0, Y1
-	VPAND   const0<>+0(SB), Y0, Y0
+	VPAND   const1<>+0(SB), Y0, Y0
 	VMOVDQU 32(DX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	CMPB    R15, $0x01
 	JE      combined1
 	VMOVDQU (BX)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(BX)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x02
 	JE      combined1
 	VMOVDQU (SI)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(SI)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x03
 	JE      combined1
 	VMOVDQU (DI)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(DI)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x04
 	JE      combined1
 	VMOVDQU (R8)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(R8)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x05
 	JE      combined1
 	VMOVDQU (R9)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(R9)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x06
 	JE      combined1
 	VMOVDQU (R10)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(R10)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x07
 	JE      combined1
 	VMOVDQU (R11)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(R11)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x08
 	JE      combined1
 	VMOVDQU (R12)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(R12)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 	CMPB    R15, $0x09
 	JE      combined1
 	VMOVDQU (CX)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y1, Y1
 	VADDPS  Y4, Y0, Y0
 	VMOVDQU 32(CX)(AX*1), Y4
 	VPSLLD  $0x10, Y4, Y5
-	VPAND   const0<>+0(SB), Y4, Y4
+	VPAND   const1<>+0(SB), Y4, Y4
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y4, Y2, Y2
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y0, Y0
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y3, Y3
-	VMULPS       Y4, Y2, Y2
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y0, Y0
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y3, Y3
-	VDIVPS       Y4, Y2, Y2
-
-divided3:
+scaled3:
 	VPSRLD  $0x10, Y1, Y4
-	VPAND   const2<>+0(SB), Y4, Y4
-	VPADDD  const1<>+0(SB), Y4, Y4
+	VPAND   const3<>+0(SB), Y4, Y4
+	VPADDD  const2<>+0(SB), Y4, Y4
 	VPADDD  Y1, Y4, Y4
 	VPSRLD  $0x10, Y0, Y1
-	VPAND   const2<>+0(SB), Y1, Y1
-	VPADDD  const1<>+0(SB), Y1, Y1
+	VPAND   const3<>+0(SB), Y1, Y1
+	VPADDD  const2<>+0(SB), Y1, Y1
 	VPADDD  Y0, Y1, Y1
 	VPSRLD  $0x10, Y4, Y4
-	VPAND   const0<>+0(SB), Y1, Y0
+	VPAND   const1<>+0(SB), Y1, Y0
 	VPOR    Y0, Y4, Y4
 	VPSRLD  $0x10, Y3, Y0
-	VPAND   const2<>+0(SB), Y0, Y0
-	VPADDD  const1<>+0(SB), Y0, Y0
+	VPAND   const3<>+0(SB), Y0, Y0
+	VPADDD  const2<>+0(SB), Y0, Y0
 	VPADDD  Y3, Y0, Y0
 	VPSRLD  $0x10, Y2, Y1
-	VPAND   const2<>+0(SB), Y1, Y1
-	VPADDD  const1<>+0(SB), Y1, Y1
+	VPAND   const3<>+0(SB), Y1, Y1
+	VPADDD  const2<>+0(SB), Y1, Y1
 	VPADDD  Y2, Y1, Y1
 	VPSRLD  $0x10, Y0, Y0
-	VPAND   const0<>+0(SB), Y1, Y1
+	VPAND   const1<>+0(SB), Y1, Y1
 	VPOR    Y1, Y0, Y0
 	TESTL   $0x00000100, R15
 	JNZ     special5
 	VMOVDQU Y4, (R13)(AX*1)
 	VMOVDQU Y0, 32(R13)(AX*1)
-	JMP     stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y4, (R13)(AX*1)
-	VMOVDQU Y0, 32(R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y4, (R13)(AX*1)
-	VMOVNTDQ Y0, 32(R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y4, (R14)(AX*1)
-	VMOVDQU Y0, 32(R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y4, (R14)(AX*1)
-	VMOVNTDQ Y0, 32(R14)(AX*1)
 
 stored4:
 	ADDQ $+64, AX
@@ -1055,1487 +1038,793 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	VPSLLD  $0x10, Y0, Y1
-	VPAND   const0<>+0(SB), Y0, Y0
+	VPAND   const1<>+0(SB), Y0, Y0
 	CMPB    R15, $0x01
-	JE      combined9
+	JE      combined6
 	VMOVDQU (BX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined9
+	JE      combined6
 	VMOVDQU (SI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined9
+	JE      combined6
 	VMOVDQU (DI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R8)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R9)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R10)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R11)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R12)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined9
+	JE      combined6
 	VMOVDQU (CX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
+
+scaled8:
+	VPSRLD  $0x10, Y1, Y2
+	VPAND   const3<>+0(SB), Y2, Y2
+	VPADDD  const2<>+0(SB), Y2, Y2
+	VPADDD  Y1, Y2, Y2
+	VPSRLD  $0x10, Y0, Y1
+	VPAND   const3<>+0(SB), Y1, Y1
+	VPADDD  const2<>+0(SB), Y1, Y1
+	VPADDD  Y0, Y1, Y1
+	VPSRLD  $0x10, Y2, Y2
+	VPAND   const1<>+0(SB), Y1, Y0
+	VPOR    Y0, Y2, Y2
+	TESTL   $0x00000100, R15
+	JNZ     special10
+	VMOVDQU Y2, (R13)(AX*1)
+
+stored9:
+	ADDQ $+32, AX
+	JS   blocks
+
+end:
+	TESTL $0x00000a00, R15
+	JZ    return
+	SFENCE
+
+return:
+	VZEROUPPER
+	RET
+
+scale2:
 	TESTL        $0x00002000, R15
-	JNZ          divide10
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y4
+	VMULPS       Y4, Y1, Y1
+	VMULPS       Y4, Y0, Y0
+	VPBROADCASTD 80(SP), Y4
+	VMULPS       Y4, Y3, Y3
+	VMULPS       Y4, Y2, Y2
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y4
+	VDIVPS       Y4, Y1, Y1
+	VDIVPS       Y4, Y0, Y0
+	VPBROADCASTD 80(SP), Y4
+	VDIVPS       Y4, Y3, Y3
+	VDIVPS       Y4, Y2, Y2
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y4, (R13)(AX*1)
+	VMOVDQU Y0, 32(R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y4, (R13)(AX*1)
+	VMOVNTDQ Y0, 32(R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y4, (R14)(AX*1)
+	VMOVDQU Y0, 32(R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y4, (R14)(AX*1)
+	VMOVNTDQ Y0, 32(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
 	VPBROADCASTD 80(SP), Y2
 	VMULPS       Y2, Y1, Y1
 	VMULPS       Y2, Y0, Y0
-	JMP          divided11
+	JMP          scaled8
 
-divide10:
+divide15:
 	VPBROADCASTD 80(SP), Y2
 	VDIVPS       Y2, Y1, Y1
 	VDIVPS       Y2, Y0, Y0
+	JMP          scaled8
 
-divided11:
-	VPSRLD  $0x10, Y1, Y2
-	VPAND   const2<>+0(SB), Y2, Y2
-	VPADDD  const1<>+0(SB), Y2, Y2
-	VPADDD  Y1, Y2, Y2
-	VPSRLD  $0x10, Y0, Y1
-	VPAND   const2<>+0(SB), Y1, Y1
-	VPADDD  const1<>+0(SB), Y1, Y1
-	VPADDD  Y0, Y1, Y1
-	VPSRLD  $0x10, Y2, Y2
-	VPAND   const0<>+0(SB), Y1, Y0
-	VPOR    Y0, Y2, Y2
-	TESTL   $0x00000100, R15
-	JNZ     special13
-	VMOVDQU Y2, (R13)(AX*1)
-	JMP     stored12
-
-special13:
+special10:
 	TESTL   $0x00000200, R15
-	JNZ     stream14
+	JNZ     stream16
 	VMOVDQU Y2, (R13)(AX*1)
-	JMP     second15
+	JMP     second17
 
-stream14:
+stream16:
 	VMOVNTDQ Y2, (R13)(AX*1)
 
-second15:
+second17:
 	TESTL   $0x00000400, R15
-	JZ      stored12
+	JZ      stored9
 	TESTL   $0x00000800, R15
-	JNZ     stream216
+	JNZ     stream218
 	VMOVDQU Y2, (R14)(AX*1)
-	JMP     stored12
+	JMP     stored9
 
-stream216:
+stream218:
 	VMOVNTDQ Y2, (R14)(AX*1)
+	JMP      stored9
 
-stored12:
-	ADDQ $+32, AX
-	JS   blocks
-
-end:
-	TESTL $0x00000a00, R15
-	JZ    return
-	SFENCE
-
-return:
-	VZEROUPPER
-	RET
-
-DATA const0<>+0(SB)/8, $0xffff0000ffff0000
-DATA const0<>+8(SB)/8, $0xffff0000ffff0000
-DATA const0<>+16(SB)/8, $0xffff0000ffff0000
-DATA const0<>+24(SB)/8, $0xffff0000ffff0000
-GLOBL const0<>(SB), RODATA|NOPTR, $32
-
-DATA const1<>+0(SB)/8, $0x00007fff00007fff
-DATA const1<>+8(SB)/8, $0x00007fff00007fff
-DATA const1<>+16(SB)/8, $0x00007fff00007fff
-DATA const1<>+24(SB)/8, $0x00007fff00007fff
+DATA const1<>+0(SB)/8, $0xffff0000ffff0000
+DATA const1<>+8(SB)/8, $0xffff0000ffff0000
+DATA const1<>+16(SB)/8, $0xffff0000ffff0000
+DATA const1<>+24(SB)/8, $0xffff0000ffff0000
 GLOBL const1<>(SB), RODATA|NOPTR, $32
 
-DATA const2<>+0(SB)/8, $0x0000000100000001
-DATA const2<>+8(SB)/8, $0x0000000100000001
-DATA const2<>+16(SB)/8, $0x0000000100000001
-DATA const2<>+24(SB)/8, $0x0000000100000001
+DATA const2<>+0(SB)/8, $0x00007fff00007fff
+DATA const2<>+8(SB)/8, $0x00007fff00007fff
+DATA const2<>+16(SB)/8, $0x00007fff00007fff
+DATA const2<>+24(SB)/8, $0x00007fff00007fff
 GLOBL const2<>(SB), RODATA|NOPTR, $32
 
-DATA const3<>+0(SB)/8, $0x0001000000010000
-DATA const3<>+8(SB)/8, $0x0001000000010000
-DATA const3<>+16(SB)/8, $0x0001000000010000
-DATA const3<>+24(SB)/8, $0x0001000000010000
+DATA const3<>+0(SB)/8, $0x0000000100000001
+DATA const3<>+8(SB)/8, $0x0000000100000001
+DATA const3<>+16(SB)/8, $0x0000000100000001
+DATA const3<>+24(SB)/8, $0x0000000100000001
 GLOBL const3<>(SB), RODATA|NOPTR, $32
 
-// func sumFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
-TEXT ·sumFloat8E4M3AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-32
-	JG   rest
-
-loop:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPSRAW       $0x01, Y1, Y1
-	VPSRAW       $0x01, Y0, Y0
-	VPAND        const4<>+0(SB), Y1, Y1
-	VPADDW       const5<>+0(SB), Y1, Y3
-	VPAND        const6<>+0(SB), Y3, Y3
-	VPOR         Y3, Y1, Y1
-	VPAND        const4<>+0(SB), Y0, Y0
-	VPADDW       const5<>+0(SB), Y0, Y3
-	VPAND        const6<>+0(SB), Y3, Y3
-	VPOR         Y3, Y0, Y0
-	VCVTPH2PS    X1, Y3
-	VEXTRACTI128 $0x01, Y1, X1
-	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y4
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
-	CMPB         R15, $0x01
-	JE           combined1
-	VMOVDQU      (BX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x02
-	JE           combined1
-	VMOVDQU      (SI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x03
-	JE           combined1
-	VMOVDQU      (DI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x04
-	JE           combined1
-	VMOVDQU      (R8)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x05
-	JE           combined1
-	VMOVDQU      (R9)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x06
-	JE           combined1
-	VMOVDQU      (R10)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x07
-	JE           combined1
-	VMOVDQU      (R11)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x08
-	JE           combined1
-	VMOVDQU      (R12)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x09
-	JE           combined1
-	VMOVDQU      (CX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-
-combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y5
-	VMULPS       Y5, Y3, Y3
-	VMULPS       Y5, Y1, Y1
-	VMULPS       Y5, Y4, Y4
-	VMULPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-	JMP          divided3
-
-divide2:
-	VPBROADCASTD 80(SP), Y5
-	VDIVPS       Y5, Y3, Y3
-	VDIVPS       Y5, Y1, Y1
-	VDIVPS       Y5, Y4, Y4
-	VDIVPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-
-divided3:
-	VPAND       const12<>+0(SB), Y3, Y5
-	VPADDD      const12<>+0(SB), Y5, Y5
-	VPAND       const13<>+0(SB), Y5, Y5
-	VPOR        Y5, Y3, Y3
-	VCVTPS2PH   $0x03, Y3, X2
-	VPAND       const12<>+0(SB), Y1, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y1, Y1
-	VCVTPS2PH   $0x03, Y1, X1
-	VINSERTI128 $0x01, X1, Y2, Y1
-	VPSRLW      $0x07, Y1, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const14<>+0(SB), Y1, Y1
-	VPADDW      Y3, Y1, Y1
-	VPAND       const12<>+0(SB), Y4, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y4, Y4
-	VCVTPS2PH   $0x03, Y4, X2
-	VPAND       const12<>+0(SB), Y0, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y0, Y0
-	VCVTPS2PH   $0x03, Y0, X0
-	VINSERTI128 $0x01, X0, Y2, Y0
-	VPSRLW      $0x07, Y0, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const14<>+0(SB), Y0, Y0
-	VPADDW      Y3, Y0, Y0
-	VPSLLW      $0x01, Y1, Y3
-	VPSLLW      $0x01, Y0, Y4
-	VPSRLW      $0x08, Y3, Y3
-	VPAND       const17<>+0(SB), Y4, Y4
-	VPOR        Y4, Y3, Y3
-	VPMINUB     const18<>+0(SB), Y3, Y3
-	VPSRLW      $0x08, Y1, Y1
-	VPAND       const17<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
-	VPAND       const19<>+0(SB), Y1, Y0
-	VPOR        Y0, Y3, Y3
-	TESTL       $0x00000100, R15
-	JNZ         special5
-	VMOVDQU     Y3, (R13)(AX*1)
-	JMP         stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y3, (R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y3, (R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y3, (R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y3, (R14)(AX*1)
-
-stored4:
-	ADDQ $+32, AX
-	CMPQ AX, $-32
-	JLE  loop
-
-rest:
-	TESTQ AX, AX
-	JGE   end
-
-blocks:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPSRAW       $0x01, Y1, Y1
-	VPSRAW       $0x01, Y0, Y0
-	VPAND        const4<>+0(SB), Y1, Y1
-	VPADDW       const5<>+0(SB), Y1, Y3
-	VPAND        const6<>+0(SB), Y3, Y3
-	VPOR         Y3, Y1, Y1
-	VPAND        const4<>+0(SB), Y0, Y0
-	VPADDW       const5<>+0(SB), Y0, Y3
-	VPAND        const6<>+0(SB), Y3, Y3
-	VPOR         Y3, Y0, Y0
-	VCVTPH2PS    X1, Y3
-	VEXTRACTI128 $0x01, Y1, X1
-	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y4
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
-	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU      (BX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU      (SI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU      (DI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU      (R8)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU      (R9)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU      (R10)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU      (R11)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU      (R12)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU      (CX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPSRAW       $0x01, Y6, Y6
-	VPSRAW       $0x01, Y5, Y5
-	VPAND        const4<>+0(SB), Y6, Y6
-	VPADDW       const5<>+0(SB), Y6, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y6, Y6
-	VPAND        const4<>+0(SB), Y5, Y5
-	VPADDW       const5<>+0(SB), Y5, Y7
-	VPAND        const6<>+0(SB), Y7, Y7
-	VPOR         Y7, Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
-
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y5
-	VMULPS       Y5, Y3, Y3
-	VMULPS       Y5, Y1, Y1
-	VMULPS       Y5, Y4, Y4
-	VMULPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-	JMP          divided11
-
-divide10:
-	VPBROADCASTD 80(SP), Y5
-	VDIVPS       Y5, Y3, Y3
-	VDIVPS       Y5, Y1, Y1
-	VDIVPS       Y5, Y4, Y4
-	VDIVPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const9<>+0(SB), Y5, Y5
-	VPADDD       const10<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-
-divided11:
-	VPAND       const12<>+0(SB), Y3, Y5
-	VPADDD      const12<>+0(SB), Y5, Y5
-	VPAND       const13<>+0(SB), Y5, Y5
-	VPOR        Y5, Y3, Y3
-	VCVTPS2PH   $0x03, Y3, X2
-	VPAND       const12<>+0(SB), Y1, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y1, Y1
-	VCVTPS2PH   $0x03, Y1, X1
-	VINSERTI128 $0x01, X1, Y2, Y1
-	VPSRLW      $0x07, Y1, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const14<>+0(SB), Y1, Y1
-	VPADDW      Y3, Y1, Y1
-	VPAND       const12<>+0(SB), Y4, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y4, Y4
-	VCVTPS2PH   $0x03, Y4, X2
-	VPAND       const12<>+0(SB), Y0, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y0, Y0
-	VCVTPS2PH   $0x03, Y0, X0
-	VINSERTI128 $0x01, X0, Y2, Y0
-	VPSRLW      $0x07, Y0, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const14<>+0(SB), Y0, Y0
-	VPADDW      Y3, Y0, Y0
-	VPSLLW      $0x01, Y1, Y3
-	VPSLLW      $0x01, Y0, Y4
-	VPSRLW      $0x08, Y3, Y3
-	VPAND       const17<>+0(SB), Y4, Y4
-	VPOR        Y4, Y3, Y3
-	VPMINUB     const18<>+0(SB), Y3, Y3
-	VPSRLW      $0x08, Y1, Y1
-	VPAND       const17<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
-	VPAND       const19<>+0(SB), Y1, Y0
-	VPOR        Y0, Y3, Y3
-	TESTL       $0x00000100, R15
-	JNZ         special13
-	VMOVDQU     Y3, (R13)(AX*1)
-	JMP         stored12
-
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y3, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y3, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y3, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y3, (R14)(AX*1)
-
-stored12:
-	ADDQ $+32, AX
-	JS   blocks
-
-end:
-	TESTL $0x00000a00, R15
-	JZ    return
-	SFENCE
-
-return:
-	VZEROUPPER
-	RET
-
-DATA const4<>+0(SB)/8, $0xbf80bf80bf80bf80
-DATA const4<>+8(SB)/8, $0xbf80bf80bf80bf80
-DATA const4<>+16(SB)/8, $0xbf80bf80bf80bf80
-DATA const4<>+24(SB)/8, $0xbf80bf80bf80bf80
+DATA const4<>+0(SB)/8, $0x0001000000010000
+DATA const4<>+8(SB)/8, $0x0001000000010000
+DATA const4<>+16(SB)/8, $0x0001000000010000
+DATA const4<>+24(SB)/8, $0x0001000000010000
 GLOBL const4<>(SB), RODATA|NOPTR, $32
 
-DATA const5<>+0(SB)/8, $0x0080008000800080
-DATA const5<>+8(SB)/8, $0x0080008000800080
-DATA const5<>+16(SB)/8, $0x0080008000800080
-DATA const5<>+24(SB)/8, $0x0080008000800080
-GLOBL const5<>(SB), RODATA|NOPTR, $32
-
-DATA const6<>+0(SB)/8, $0x4000400040004000
-DATA const6<>+8(SB)/8, $0x4000400040004000
-DATA const6<>+16(SB)/8, $0x4000400040004000
-DATA const6<>+24(SB)/8, $0x4000400040004000
-GLOBL const6<>(SB), RODATA|NOPTR, $32
-
-DATA const7<>+0(SB)/8, $0x7f8000007f800000
-DATA const7<>+8(SB)/8, $0x7f8000007f800000
-DATA const7<>+16(SB)/8, $0x7f8000007f800000
-DATA const7<>+24(SB)/8, $0x7f8000007f800000
-GLOBL const7<>(SB), RODATA|NOPTR, $32
-
-DATA const8<>+0(SB)/8, $0x3880000038800000
-DATA const8<>+8(SB)/8, $0x3880000038800000
-DATA const8<>+16(SB)/8, $0x3880000038800000
-DATA const8<>+24(SB)/8, $0x3880000038800000
-GLOBL const8<>(SB), RODATA|NOPTR, $32
-
-DATA const9<>+0(SB)/8, $0x4000000040000000
-DATA const9<>+8(SB)/8, $0x4000000040000000
-DATA const9<>+16(SB)/8, $0x4000000040000000
-DATA const9<>+24(SB)/8, $0x4000000040000000
-GLOBL const9<>(SB), RODATA|NOPTR, $32
-
-DATA const10<>+0(SB)/8, $0x0a4000000a400000
-DATA const10<>+8(SB)/8, $0x0a4000000a400000
-DATA const10<>+16(SB)/8, $0x0a4000000a400000
-DATA const10<>+24(SB)/8, $0x0a4000000a400000
-GLOBL const10<>(SB), RODATA|NOPTR, $32
-
-DATA const11<>+0(SB)/8, $0x8000000080000000
-DATA const11<>+8(SB)/8, $0x8000000080000000
-DATA const11<>+16(SB)/8, $0x8000000080000000
-DATA const11<>+24(SB)/8, $0x8000000080000000
-GLOBL const11<>(SB), RODATA|NOPTR, $32
-
-DATA const12<>+0(SB)/8, $0x00001fff00001fff
-DATA const12<>+8(SB)/8, $0x00001fff00001fff
-DATA const12<>+16(SB)/8, $0x00001fff00001fff
-DATA const12<>+24(SB)/8, $0x00001fff00001fff
-GLOBL const12<>(SB), RODATA|NOPTR, $32
-
-DATA const13<>+0(SB)/8, $0x0000200000002000
-DATA const13<>+8(SB)/8, $0x0000200000002000
-DATA const13<>+16(SB)/8, $0x0000200000002000
-DATA const13<>+24(SB)/8, $0x0000200000002000
-GLOBL const13<>(SB), RODATA|NOPTR, $32
-
-DATA const14<>+0(SB)/8, $0x003f003f003f003f
-DATA const14<>+8(SB)/8, $0x003f003f003f003f
-DATA const14<>+16(SB)/8, $0x003f003f003f003f
-DATA const14<>+24(SB)/8, $0x003f003f003f003f
-GLOBL const14<>(SB), RODATA|NOPTR, $32
-
-DATA const15<>+0(SB)/8, $0x0040004000400040
-DATA const15<>+8(SB)/8, $0x0040004000400040
-DATA const15<>+16(SB)/8, $0x0040004000400040
-DATA const15<>+24(SB)/8, $0x0040004000400040
-GLOBL const15<>(SB), RODATA|NOPTR, $32
-
-DATA const16<>+0(SB)/8, $0x0001000100010001
-DATA const16<>+8(SB)/8, $0x0001000100010001
-DATA const16<>+16(SB)/8, $0x0001000100010001
-DATA const16<>+24(SB)/8, $0x0001000100010001
-GLOBL const16<>(SB), RODATA|NOPTR, $32
-
-DATA const17<>+0(SB)/8, $0xff00ff00ff00ff00
-DATA const17<>+8(SB)/8, $0xff00ff00ff00ff00
-DATA const17<>+16(SB)/8, $0xff00ff00ff00ff00
-DATA const17<>+24(SB)/8, $0xff00ff00ff00ff00
-GLOBL const17<>(SB), RODATA|NOPTR, $32
-
-DATA const18<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
-DATA const18<>+8(SB)/8, $0x7f7f7f7f7f7f7f7f
-DATA const18<>+16(SB)/8, $0x7f7f7f7f7f7f7f7f
-DATA const18<>+24(SB)/8, $0x7f7f7f7f7f7f7f7f
-GLOBL const18<>(SB), RODATA|NOPTR, $32
-
-DATA const19<>+0(SB)/8, $0x8080808080808080
-DATA const19<>+8(SB)/8, $0x8080808080808080
-DATA const19<>+16(SB)/8, $0x8080808080808080
-DATA const19<>+24(SB)/8, $0x8080808080808080
-GLOBL const19<>(SB), RODATA|NOPTR, $32
-
-// func sumFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
-TEXT ·sumFloat8E5M2AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-32
-	JG   rest
+// func sumFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·sumFloat8E4M3AVX2(SB), NOSPLIT, $88-48
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*1), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*1), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*1), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*1), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*1), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*1), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*1), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*1), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*1), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*1), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*1), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*1), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const0<>+0(SB), Y0
+	CMPQ    AX, $-64
+	JG      rest
 
 loop:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPAND        const17<>+0(SB), Y0, Y0
-	VCVTPH2PS    X1, Y3
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPSRAW       $0x01, Y2, Y2
+	VPSRAW       $0x01, Y1, Y1
+	VPAND        const5<>+0(SB), Y2, Y2
+	VPADDW       const6<>+0(SB), Y2, Y4
+	VPAND        const7<>+0(SB), Y4, Y4
+	VPOR         Y4, Y2, Y2
+	VPAND        const5<>+0(SB), Y1, Y1
+	VPADDW       const6<>+0(SB), Y1, Y4
+	VPAND        const7<>+0(SB), Y4, Y4
+	VPOR         Y4, Y1, Y1
+	VCVTPH2PS    X2, Y4
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y5
 	VEXTRACTI128 $0x01, Y1, X1
 	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y4
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
+	VMOVDQU      32(DX)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
 	CMPB         R15, $0x01
 	JE           combined1
-	VMOVDQU      (BX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (BX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(BX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x02
 	JE           combined1
-	VMOVDQU      (SI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (SI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(SI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x03
 	JE           combined1
-	VMOVDQU      (DI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (DI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(DI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x04
 	JE           combined1
-	VMOVDQU      (R8)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (R8)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R8)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x05
 	JE           combined1
-	VMOVDQU      (R9)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (R9)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R9)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x06
 	JE           combined1
-	VMOVDQU      (R10)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (R10)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R10)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x07
 	JE           combined1
-	VMOVDQU      (R11)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (R11)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R11)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x08
 	JE           combined1
-	VMOVDQU      (R12)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (R12)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R12)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 	CMPB         R15, $0x09
 	JE           combined1
-	VMOVDQU      (CX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	VMOVDQU      (CX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(CX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPSRAW       $0x01, Y11, Y11
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        const5<>+0(SB), Y11, Y11
+	VPADDW       const6<>+0(SB), Y11, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y11, Y11
+	VPAND        const5<>+0(SB), Y10, Y10
+	VPADDW       const6<>+0(SB), Y10, Y12
+	VPAND        const7<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y5
-	VMULPS       Y5, Y3, Y3
-	VMULPS       Y5, Y1, Y1
-	VMULPS       Y5, Y4, Y4
-	VMULPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y5
-	VDIVPS       Y5, Y3, Y3
-	VDIVPS       Y5, Y1, Y1
-	VDIVPS       Y5, Y4, Y4
-	VDIVPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-
-divided3:
-	VPAND       const12<>+0(SB), Y3, Y5
-	VPADDD      const12<>+0(SB), Y5, Y5
-	VPAND       const13<>+0(SB), Y5, Y5
-	VPOR        Y5, Y3, Y3
-	VCVTPS2PH   $0x03, Y3, X2
-	VPAND       const12<>+0(SB), Y1, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y1, Y1
+scaled3:
+	VPAND       const8<>+0(SB), Y4, Y10
+	VPADDD      const8<>+0(SB), Y10, Y10
+	VPAND       const9<>+0(SB), Y10, Y10
+	VPOR        Y10, Y4, Y4
+	VCVTPS2PH   $0x03, Y4, X3
+	VPAND       const8<>+0(SB), Y2, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y2, Y2
+	VCVTPS2PH   $0x03, Y2, X2
+	VINSERTI128 $0x01, X2, Y3, Y2
+	VPSRLW      $0x07, Y2, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const10<>+0(SB), Y2, Y2
+	VPADDW      Y4, Y2, Y2
+	VPAND       const8<>+0(SB), Y5, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y5, Y5
+	VCVTPS2PH   $0x03, Y5, X3
+	VPAND       const8<>+0(SB), Y1, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y1, Y1
 	VCVTPS2PH   $0x03, Y1, X1
-	VINSERTI128 $0x01, X1, Y2, Y1
-	VPSRLW      $0x08, Y1, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const23<>+0(SB), Y1, Y1
-	VPADDW      Y3, Y1, Y1
-	VPAND       const12<>+0(SB), Y4, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y4, Y4
-	VCVTPS2PH   $0x03, Y4, X2
-	VPAND       const12<>+0(SB), Y0, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y0, Y0
-	VCVTPS2PH   $0x03, Y0, X0
-	VINSERTI128 $0x01, X0, Y2, Y0
-	VPSRLW      $0x08, Y0, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const23<>+0(SB), Y0, Y0
-	VPADDW      Y3, Y0, Y0
+	VINSERTI128 $0x01, X1, Y3, Y1
+	VPSRLW      $0x07, Y1, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const10<>+0(SB), Y1, Y1
+	VPADDW      Y4, Y1, Y1
+	VPSLLW      $0x01, Y2, Y4
+	VPSLLW      $0x01, Y1, Y5
+	VPSRLW      $0x08, Y4, Y4
+	VPAND       const13<>+0(SB), Y5, Y5
+	VPOR        Y5, Y4, Y4
+	VPMINUB     const14<>+0(SB), Y4, Y4
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	VPAND       const15<>+0(SB), Y2, Y1
+	VPOR        Y1, Y4, Y4
+	VPAND       const8<>+0(SB), Y8, Y1
+	VPADDD      const8<>+0(SB), Y1, Y1
+	VPAND       const9<>+0(SB), Y1, Y1
+	VPOR        Y1, Y8, Y8
+	VCVTPS2PH   $0x03, Y8, X3
+	VPAND       const8<>+0(SB), Y7, Y1
+	VPADDD      const8<>+0(SB), Y1, Y1
+	VPAND       const9<>+0(SB), Y1, Y1
+	VPOR        Y1, Y7, Y7
+	VCVTPS2PH   $0x03, Y7, X1
+	VINSERTI128 $0x01, X1, Y3, Y1
+	VPSRLW      $0x07, Y1, Y2
+	VPAND       const12<>+0(SB), Y2, Y2
+	VPADDW      const10<>+0(SB), Y1, Y1
+	VPADDW      Y2, Y1, Y1
+	VPAND       const8<>+0(SB), Y9, Y2
+	VPADDD      const8<>+0(SB), Y2, Y2
+	VPAND       const9<>+0(SB), Y2, Y2
+	VPOR        Y2, Y9, Y9
+	VCVTPS2PH   $0x03, Y9, X3
+	VPAND       const8<>+0(SB), Y6, Y2
+	VPADDD      const8<>+0(SB), Y2, Y2
+	VPAND       const9<>+0(SB), Y2, Y2
+	VPOR        Y2, Y6, Y6
+	VCVTPS2PH   $0x03, Y6, X2
+	VINSERTI128 $0x01, X2, Y3, Y2
+	VPSRLW      $0x07, Y2, Y5
+	VPAND       const12<>+0(SB), Y5, Y5
+	VPADDW      const10<>+0(SB), Y2, Y2
+	VPADDW      Y5, Y2, Y2
+	VPSLLW      $0x01, Y1, Y5
+	VPSLLW      $0x01, Y2, Y6
+	VPSRLW      $0x08, Y5, Y5
+	VPAND       const13<>+0(SB), Y6, Y6
+	VPOR        Y6, Y5, Y5
+	VPMINUB     const14<>+0(SB), Y5, Y5
 	VPSRLW      $0x08, Y1, Y1
-	VPAND       const17<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
+	VPAND       const13<>+0(SB), Y2, Y2
+	VPOR        Y2, Y1, Y1
+	VPAND       const15<>+0(SB), Y1, Y1
+	VPOR        Y1, Y5, Y5
 	TESTL       $0x00000100, R15
 	JNZ         special5
-	VMOVDQU     Y1, (R13)(AX*1)
-	JMP         stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y1, (R14)(AX*1)
+	VMOVDQU     Y4, (R13)(AX*1)
+	VMOVDQU     Y5, 32(R13)(AX*1)
 
 stored4:
-	ADDQ $+32, AX
-	CMPQ AX, $-32
+	ADDQ $+64, AX
+	CMPQ AX, $-64
 	JLE  loop
 
 rest:
@@ -2543,318 +1832,292 @@ rest:
 	JGE   end
 
 blocks:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPAND        const17<>+0(SB), Y0, Y0
-	VCVTPH2PS    X1, Y3
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPSRAW       $0x01, Y2, Y2
+	VPSRAW       $0x01, Y1, Y1
+	VPAND        const5<>+0(SB), Y2, Y2
+	VPADDW       const6<>+0(SB), Y2, Y4
+	VPAND        const7<>+0(SB), Y4, Y4
+	VPOR         Y4, Y2, Y2
+	VPAND        const5<>+0(SB), Y1, Y1
+	VPADDW       const6<>+0(SB), Y1, Y4
+	VPAND        const7<>+0(SB), Y4, Y4
+	VPOR         Y4, Y1, Y1
+	VCVTPH2PS    X2, Y4
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y5
 	VEXTRACTI128 $0x01, Y1, X1
 	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y4
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU      (BX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (BX)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU      (SI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (SI)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU      (DI)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (DI)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU      (R8)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (R8)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU      (R9)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (R9)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU      (R10)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (R10)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU      (R11)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (R11)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU      (R12)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (R12)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU      (CX)(AX*1), Y5
-	VPSLLW       $0x08, Y5, Y6
-	VPAND        const17<>+0(SB), Y5, Y5
-	VCVTPH2PS    X6, Y7
-	VEXTRACTI128 $0x01, Y6, X2
-	VCVTPH2PS    X2, Y6
-	VCVTPH2PS    X5, Y8
-	VEXTRACTI128 $0x01, Y5, X2
-	VCVTPH2PS    X2, Y5
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y6, Y1, Y1
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y5, Y0, Y0
+	JE           combined6
+	VMOVDQU      (CX)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPSRAW       $0x01, Y7, Y7
+	VPSRAW       $0x01, Y6, Y6
+	VPAND        const5<>+0(SB), Y7, Y7
+	VPADDW       const6<>+0(SB), Y7, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPAND        const5<>+0(SB), Y6, Y6
+	VPADDW       const6<>+0(SB), Y6, Y8
+	VPAND        const7<>+0(SB), Y8, Y8
+	VPOR         Y8, Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y5
-	VMULPS       Y5, Y3, Y3
-	VMULPS       Y5, Y1, Y1
-	VMULPS       Y5, Y4, Y4
-	VMULPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y5
-	VDIVPS       Y5, Y3, Y3
-	VDIVPS       Y5, Y1, Y1
-	VDIVPS       Y5, Y4, Y4
-	VDIVPS       Y5, Y0, Y0
-	VPAND        const7<>+0(SB), Y3, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y3, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y3, Y3
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y3, Y5, Y6
-	VMOVDQU      Y6, Y3
-	VPAND        const7<>+0(SB), Y1, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y1, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y1, Y1
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y1, Y5, Y6
-	VMOVDQU      Y6, Y1
-	VPAND        const7<>+0(SB), Y4, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y4, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y4, Y4
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y4, Y5, Y6
-	VMOVDQU      Y6, Y4
-	VPAND        const7<>+0(SB), Y0, Y5
-	VPMAXUD      const8<>+0(SB), Y5, Y5
-	VPMINUD      const20<>+0(SB), Y5, Y5
-	VPADDD       const21<>+0(SB), Y5, Y5
-	VADDPS       Y5, Y0, Y6
-	VSUBPS       Y5, Y6, Y6
-	VPAND        const11<>+0(SB), Y0, Y0
-	VMOVDQU      const11<>+0(SB), Y5
-	VPANDN       Y6, Y5, Y5
-	VPOR         Y0, Y5, Y6
-	VMOVDQU      Y6, Y0
-
-divided11:
-	VPAND       const12<>+0(SB), Y3, Y5
-	VPADDD      const12<>+0(SB), Y5, Y5
-	VPAND       const13<>+0(SB), Y5, Y5
-	VPOR        Y5, Y3, Y3
-	VCVTPS2PH   $0x03, Y3, X2
-	VPAND       const12<>+0(SB), Y1, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y1, Y1
+scaled8:
+	VPAND       const8<>+0(SB), Y4, Y6
+	VPADDD      const8<>+0(SB), Y6, Y6
+	VPAND       const9<>+0(SB), Y6, Y6
+	VPOR        Y6, Y4, Y4
+	VCVTPS2PH   $0x03, Y4, X3
+	VPAND       const8<>+0(SB), Y2, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y2, Y2
+	VCVTPS2PH   $0x03, Y2, X2
+	VINSERTI128 $0x01, X2, Y3, Y2
+	VPSRLW      $0x07, Y2, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const10<>+0(SB), Y2, Y2
+	VPADDW      Y4, Y2, Y2
+	VPAND       const8<>+0(SB), Y5, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y5, Y5
+	VCVTPS2PH   $0x03, Y5, X3
+	VPAND       const8<>+0(SB), Y1, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y1, Y1
 	VCVTPS2PH   $0x03, Y1, X1
-	VINSERTI128 $0x01, X1, Y2, Y1
-	VPSRLW      $0x08, Y1, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const23<>+0(SB), Y1, Y1
-	VPADDW      Y3, Y1, Y1
-	VPAND       const12<>+0(SB), Y4, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y4, Y4
-	VCVTPS2PH   $0x03, Y4, X2
-	VPAND       const12<>+0(SB), Y0, Y3
-	VPADDD      const12<>+0(SB), Y3, Y3
-	VPAND       const13<>+0(SB), Y3, Y3
-	VPOR        Y3, Y0, Y0
-	VCVTPS2PH   $0x03, Y0, X0
-	VINSERTI128 $0x01, X0, Y2, Y0
-	VPSRLW      $0x08, Y0, Y3
-	VPAND       const16<>+0(SB), Y3, Y3
-	VPADDW      const23<>+0(SB), Y0, Y0
-	VPADDW      Y3, Y0, Y0
-	VPSRLW      $0x08, Y1, Y1
-	VPAND       const17<>+0(SB), Y0, Y0
-	VPOR        Y0, Y1, Y1
+	VINSERTI128 $0x01, X1, Y3, Y1
+	VPSRLW      $0x07, Y1, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const10<>+0(SB), Y1, Y1
+	VPADDW      Y4, Y1, Y1
+	VPSLLW      $0x01, Y2, Y4
+	VPSLLW      $0x01, Y1, Y5
+	VPSRLW      $0x08, Y4, Y4
+	VPAND       const13<>+0(SB), Y5, Y5
+	VPOR        Y5, Y4, Y4
+	VPMINUB     const14<>+0(SB), Y4, Y4
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	VPAND       const15<>+0(SB), Y2, Y1
+	VPOR        Y1, Y4, Y4
 	TESTL       $0x00000100, R15
-	JNZ         special13
-	VMOVDQU     Y1, (R13)(AX*1)
-	JMP         stored12
+	JNZ         special10
+	VMOVDQU     Y4, (R13)(AX*1)
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y1, (R13)(AX*1)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y1, (R13)(AX*1)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y1, (R14)(AX*1)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y1, (R14)(AX*1)
-
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -2867,29 +2130,1433 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const20<>+0(SB)/8, $0x4780000047800000
-DATA const20<>+8(SB)/8, $0x4780000047800000
-DATA const20<>+16(SB)/8, $0x4780000047800000
-DATA const20<>+24(SB)/8, $0x4780000047800000
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y10
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y10, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y4, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y4, Y10, Y11
+	VMOVDQU      Y11, Y4
+	VPAND        const16<>+0(SB), Y2, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y2, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y2, Y10, Y11
+	VMOVDQU      Y11, Y2
+	VPAND        const16<>+0(SB), Y5, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y5, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y5, Y10, Y11
+	VMOVDQU      Y11, Y5
+	VPAND        const16<>+0(SB), Y1, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y1, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y1, Y10, Y11
+	VMOVDQU      Y11, Y1
+	VPBROADCASTD 80(SP), Y10
+	VMULPS       Y10, Y8, Y8
+	VMULPS       Y10, Y7, Y7
+	VMULPS       Y10, Y9, Y9
+	VMULPS       Y10, Y6, Y6
+	VPAND        const16<>+0(SB), Y8, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y8, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y8, Y8
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y8, Y10, Y11
+	VMOVDQU      Y11, Y8
+	VPAND        const16<>+0(SB), Y7, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y7, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y7, Y7
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y7, Y10, Y11
+	VMOVDQU      Y11, Y7
+	VPAND        const16<>+0(SB), Y9, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y9, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y9, Y9
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y9, Y10, Y11
+	VMOVDQU      Y11, Y9
+	VPAND        const16<>+0(SB), Y6, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y6, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y6, Y6
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y6, Y10, Y11
+	VMOVDQU      Y11, Y6
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y10
+	VDIVPS       Y10, Y4, Y4
+	VDIVPS       Y10, Y2, Y2
+	VDIVPS       Y10, Y5, Y5
+	VDIVPS       Y10, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y4, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y4, Y10, Y11
+	VMOVDQU      Y11, Y4
+	VPAND        const16<>+0(SB), Y2, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y2, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y2, Y10, Y11
+	VMOVDQU      Y11, Y2
+	VPAND        const16<>+0(SB), Y5, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y5, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y5, Y10, Y11
+	VMOVDQU      Y11, Y5
+	VPAND        const16<>+0(SB), Y1, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y1, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y1, Y10, Y11
+	VMOVDQU      Y11, Y1
+	VPBROADCASTD 80(SP), Y10
+	VDIVPS       Y10, Y8, Y8
+	VDIVPS       Y10, Y7, Y7
+	VDIVPS       Y10, Y9, Y9
+	VDIVPS       Y10, Y6, Y6
+	VPAND        const16<>+0(SB), Y8, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y8, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y8, Y8
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y8, Y10, Y11
+	VMOVDQU      Y11, Y8
+	VPAND        const16<>+0(SB), Y7, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y7, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y7, Y7
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y7, Y10, Y11
+	VMOVDQU      Y11, Y7
+	VPAND        const16<>+0(SB), Y9, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y9, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y9, Y9
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y9, Y10, Y11
+	VMOVDQU      Y11, Y9
+	VPAND        const16<>+0(SB), Y6, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const18<>+0(SB), Y10, Y10
+	VPADDD       const19<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y6, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y6, Y6
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y6, Y10, Y11
+	VMOVDQU      Y11, Y6
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y4, (R13)(AX*1)
+	VMOVDQU Y5, 32(R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y4, (R13)(AX*1)
+	VMOVNTDQ Y5, 32(R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y4, (R14)(AX*1)
+	VMOVDQU Y5, 32(R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y4, (R14)(AX*1)
+	VMOVNTDQ Y5, 32(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y6
+	VMULPS       Y6, Y4, Y4
+	VMULPS       Y6, Y2, Y2
+	VMULPS       Y6, Y5, Y5
+	VMULPS       Y6, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y4, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y4, Y6, Y7
+	VMOVDQU      Y7, Y4
+	VPAND        const16<>+0(SB), Y2, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y2, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y2, Y6, Y7
+	VMOVDQU      Y7, Y2
+	VPAND        const16<>+0(SB), Y5, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y5, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y5, Y6, Y7
+	VMOVDQU      Y7, Y5
+	VPAND        const16<>+0(SB), Y1, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y1, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y1, Y6, Y7
+	VMOVDQU      Y7, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y6
+	VDIVPS       Y6, Y4, Y4
+	VDIVPS       Y6, Y2, Y2
+	VDIVPS       Y6, Y5, Y5
+	VDIVPS       Y6, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y4, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y4, Y6, Y7
+	VMOVDQU      Y7, Y4
+	VPAND        const16<>+0(SB), Y2, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y2, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y2, Y6, Y7
+	VMOVDQU      Y7, Y2
+	VPAND        const16<>+0(SB), Y5, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y5, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y5, Y6, Y7
+	VMOVDQU      Y7, Y5
+	VPAND        const16<>+0(SB), Y1, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const18<>+0(SB), Y6, Y6
+	VPADDD       const19<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y1, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y1, Y6, Y7
+	VMOVDQU      Y7, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y4, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y4, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y4, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y4, (R14)(AX*1)
+	JMP      stored9
+
+DATA const5<>+0(SB)/8, $0xbf80bf80bf80bf80
+DATA const5<>+8(SB)/8, $0xbf80bf80bf80bf80
+DATA const5<>+16(SB)/8, $0xbf80bf80bf80bf80
+DATA const5<>+24(SB)/8, $0xbf80bf80bf80bf80
+GLOBL const5<>(SB), RODATA|NOPTR, $32
+
+DATA const6<>+0(SB)/8, $0x0080008000800080
+DATA const6<>+8(SB)/8, $0x0080008000800080
+DATA const6<>+16(SB)/8, $0x0080008000800080
+DATA const6<>+24(SB)/8, $0x0080008000800080
+GLOBL const6<>(SB), RODATA|NOPTR, $32
+
+DATA const7<>+0(SB)/8, $0x4000400040004000
+DATA const7<>+8(SB)/8, $0x4000400040004000
+DATA const7<>+16(SB)/8, $0x4000400040004000
+DATA const7<>+24(SB)/8, $0x4000400040004000
+GLOBL const7<>(SB), RODATA|NOPTR, $32
+
+DATA const8<>+0(SB)/8, $0x00001fff00001fff
+DATA const8<>+8(SB)/8, $0x00001fff00001fff
+DATA const8<>+16(SB)/8, $0x00001fff00001fff
+DATA const8<>+24(SB)/8, $0x00001fff00001fff
+GLOBL const8<>(SB), RODATA|NOPTR, $32
+
+DATA const9<>+0(SB)/8, $0x0000200000002000
+DATA const9<>+8(SB)/8, $0x0000200000002000
+DATA const9<>+16(SB)/8, $0x0000200000002000
+DATA const9<>+24(SB)/8, $0x0000200000002000
+GLOBL const9<>(SB), RODATA|NOPTR, $32
+
+DATA const10<>+0(SB)/8, $0x003f003f003f003f
+DATA const10<>+8(SB)/8, $0x003f003f003f003f
+DATA const10<>+16(SB)/8, $0x003f003f003f003f
+DATA const10<>+24(SB)/8, $0x003f003f003f003f
+GLOBL const10<>(SB), RODATA|NOPTR, $32
+
+DATA const11<>+0(SB)/8, $0x0040004000400040
+DATA const11<>+8(SB)/8, $0x0040004000400040
+DATA const11<>+16(SB)/8, $0x0040004000400040
+DATA const11<>+24(SB)/8, $0x0040004000400040
+GLOBL const11<>(SB), RODATA|NOPTR, $32
+
+DATA const12<>+0(SB)/8, $0x0001000100010001
+DATA const12<>+8(SB)/8, $0x0001000100010001
+DATA const12<>+16(SB)/8, $0x0001000100010001
+DATA const12<>+24(SB)/8, $0x0001000100010001
+GLOBL const12<>(SB), RODATA|NOPTR, $32
+
+DATA const13<>+0(SB)/8, $0xff00ff00ff00ff00
+DATA const13<>+8(SB)/8, $0xff00ff00ff00ff00
+DATA const13<>+16(SB)/8, $0xff00ff00ff00ff00
+DATA const13<>+24(SB)/8, $0xff00ff00ff00ff00
+GLOBL const13<>(SB), RODATA|NOPTR, $32
+
+DATA const14<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
+DATA const14<>+8(SB)/8, $0x7f7f7f7f7f7f7f7f
+DATA const14<>+16(SB)/8, $0x7f7f7f7f7f7f7f7f
+DATA const14<>+24(SB)/8, $0x7f7f7f7f7f7f7f7f
+GLOBL const14<>(SB), RODATA|NOPTR, $32
+
+DATA const15<>+0(SB)/8, $0x8080808080808080
+DATA const15<>+8(SB)/8, $0x8080808080808080
+DATA const15<>+16(SB)/8, $0x8080808080808080
+DATA const15<>+24(SB)/8, $0x8080808080808080
+GLOBL const15<>(SB), RODATA|NOPTR, $32
+
+DATA const16<>+0(SB)/8, $0x7f8000007f800000
+DATA const16<>+8(SB)/8, $0x7f8000007f800000
+DATA const16<>+16(SB)/8, $0x7f8000007f800000
+DATA const16<>+24(SB)/8, $0x7f8000007f800000
+GLOBL const16<>(SB), RODATA|NOPTR, $32
+
+DATA const17<>+0(SB)/8, $0x3880000038800000
+DATA const17<>+8(SB)/8, $0x3880000038800000
+DATA const17<>+16(SB)/8, $0x3880000038800000
+DATA const17<>+24(SB)/8, $0x3880000038800000
+GLOBL const17<>(SB), RODATA|NOPTR, $32
+
+DATA const18<>+0(SB)/8, $0x4000000040000000
+DATA const18<>+8(SB)/8, $0x4000000040000000
+DATA const18<>+16(SB)/8, $0x4000000040000000
+DATA const18<>+24(SB)/8, $0x4000000040000000
+GLOBL const18<>(SB), RODATA|NOPTR, $32
+
+DATA const19<>+0(SB)/8, $0x0a4000000a400000
+DATA const19<>+8(SB)/8, $0x0a4000000a400000
+DATA const19<>+16(SB)/8, $0x0a4000000a400000
+DATA const19<>+24(SB)/8, $0x0a4000000a400000
+GLOBL const19<>(SB), RODATA|NOPTR, $32
+
+DATA const20<>+0(SB)/8, $0x8000000080000000
+DATA const20<>+8(SB)/8, $0x8000000080000000
+DATA const20<>+16(SB)/8, $0x8000000080000000
+DATA const20<>+24(SB)/8, $0x8000000080000000
 GLOBL const20<>(SB), RODATA|NOPTR, $32
 
-DATA const21<>+0(SB)/8, $0x0ac000000ac00000
-DATA const21<>+8(SB)/8, $0x0ac000000ac00000
-DATA const21<>+16(SB)/8, $0x0ac000000ac00000
-DATA const21<>+24(SB)/8, $0x0ac000000ac00000
+// func sumFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·sumFloat8E5M2AVX2(SB), NOSPLIT, $88-48
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*1), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*1), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*1), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*1), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*1), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*1), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*1), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*1), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*1), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*1), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*1), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*1), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const0<>+0(SB), Y0
+	CMPQ    AX, $-64
+	JG      rest
+
+loop:
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPAND        const13<>+0(SB), Y1, Y1
+	VCVTPH2PS    X2, Y4
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y5
+	VEXTRACTI128 $0x01, Y1, X1
+	VCVTPH2PS    X1, Y1
+	VMOVDQU      32(DX)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	CMPB         R15, $0x01
+	JE           combined1
+	VMOVDQU      (BX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(BX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x02
+	JE           combined1
+	VMOVDQU      (SI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(SI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x03
+	JE           combined1
+	VMOVDQU      (DI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(DI)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x04
+	JE           combined1
+	VMOVDQU      (R8)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R8)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x05
+	JE           combined1
+	VMOVDQU      (R9)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R9)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x06
+	JE           combined1
+	VMOVDQU      (R10)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R10)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x07
+	JE           combined1
+	VMOVDQU      (R11)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R11)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x08
+	JE           combined1
+	VMOVDQU      (R12)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(R12)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+	CMPB         R15, $0x09
+	JE           combined1
+	VMOVDQU      (CX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y4
+	VFMADD231PS  Y0, Y11, Y2
+	VFMADD231PS  Y0, Y13, Y5
+	VFMADD231PS  Y0, Y10, Y1
+	VMOVDQU      32(CX)(AX*1), Y10
+	VPSLLW       $0x08, Y10, Y11
+	VPAND        const13<>+0(SB), Y10, Y10
+	VCVTPH2PS    X11, Y12
+	VEXTRACTI128 $0x01, Y11, X3
+	VCVTPH2PS    X3, Y11
+	VCVTPH2PS    X10, Y13
+	VEXTRACTI128 $0x01, Y10, X3
+	VCVTPH2PS    X3, Y10
+	VFMADD231PS  Y0, Y12, Y8
+	VFMADD231PS  Y0, Y11, Y7
+	VFMADD231PS  Y0, Y13, Y9
+	VFMADD231PS  Y0, Y10, Y6
+
+combined1:
+	TESTL $0x00003000, R15
+	JNZ   scale2
+
+scaled3:
+	VPAND       const8<>+0(SB), Y4, Y10
+	VPADDD      const8<>+0(SB), Y10, Y10
+	VPAND       const9<>+0(SB), Y10, Y10
+	VPOR        Y10, Y4, Y4
+	VCVTPS2PH   $0x03, Y4, X3
+	VPAND       const8<>+0(SB), Y2, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y2, Y2
+	VCVTPS2PH   $0x03, Y2, X2
+	VINSERTI128 $0x01, X2, Y3, Y2
+	VPSRLW      $0x08, Y2, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const22<>+0(SB), Y2, Y2
+	VPADDW      Y4, Y2, Y2
+	VPAND       const8<>+0(SB), Y5, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y5, Y5
+	VCVTPS2PH   $0x03, Y5, X3
+	VPAND       const8<>+0(SB), Y1, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y1, Y1
+	VCVTPS2PH   $0x03, Y1, X1
+	VINSERTI128 $0x01, X1, Y3, Y1
+	VPSRLW      $0x08, Y1, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const22<>+0(SB), Y1, Y1
+	VPADDW      Y4, Y1, Y1
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	VPAND       const8<>+0(SB), Y8, Y1
+	VPADDD      const8<>+0(SB), Y1, Y1
+	VPAND       const9<>+0(SB), Y1, Y1
+	VPOR        Y1, Y8, Y8
+	VCVTPS2PH   $0x03, Y8, X3
+	VPAND       const8<>+0(SB), Y7, Y1
+	VPADDD      const8<>+0(SB), Y1, Y1
+	VPAND       const9<>+0(SB), Y1, Y1
+	VPOR        Y1, Y7, Y7
+	VCVTPS2PH   $0x03, Y7, X1
+	VINSERTI128 $0x01, X1, Y3, Y1
+	VPSRLW      $0x08, Y1, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const22<>+0(SB), Y1, Y1
+	VPADDW      Y4, Y1, Y1
+	VPAND       const8<>+0(SB), Y9, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y9, Y9
+	VCVTPS2PH   $0x03, Y9, X3
+	VPAND       const8<>+0(SB), Y6, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y6, Y6
+	VCVTPS2PH   $0x03, Y6, X4
+	VINSERTI128 $0x01, X4, Y3, Y4
+	VPSRLW      $0x08, Y4, Y5
+	VPAND       const12<>+0(SB), Y5, Y5
+	VPADDW      const22<>+0(SB), Y4, Y4
+	VPADDW      Y5, Y4, Y4
+	VPSRLW      $0x08, Y1, Y1
+	VPAND       const13<>+0(SB), Y4, Y4
+	VPOR        Y4, Y1, Y1
+	TESTL       $0x00000100, R15
+	JNZ         special5
+	VMOVDQU     Y2, (R13)(AX*1)
+	VMOVDQU     Y1, 32(R13)(AX*1)
+
+stored4:
+	ADDQ $+64, AX
+	CMPQ AX, $-64
+	JLE  loop
+
+rest:
+	TESTQ AX, AX
+	JGE   end
+
+blocks:
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPAND        const13<>+0(SB), Y1, Y1
+	VCVTPH2PS    X2, Y4
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y5
+	VEXTRACTI128 $0x01, Y1, X1
+	VCVTPH2PS    X1, Y1
+	CMPB         R15, $0x01
+	JE           combined6
+	VMOVDQU      (BX)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x02
+	JE           combined6
+	VMOVDQU      (SI)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x03
+	JE           combined6
+	VMOVDQU      (DI)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x04
+	JE           combined6
+	VMOVDQU      (R8)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x05
+	JE           combined6
+	VMOVDQU      (R9)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x06
+	JE           combined6
+	VMOVDQU      (R10)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x07
+	JE           combined6
+	VMOVDQU      (R11)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x08
+	JE           combined6
+	VMOVDQU      (R12)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+	CMPB         R15, $0x09
+	JE           combined6
+	VMOVDQU      (CX)(AX*1), Y6
+	VPSLLW       $0x08, Y6, Y7
+	VPAND        const13<>+0(SB), Y6, Y6
+	VCVTPH2PS    X7, Y8
+	VEXTRACTI128 $0x01, Y7, X3
+	VCVTPH2PS    X3, Y7
+	VCVTPH2PS    X6, Y9
+	VEXTRACTI128 $0x01, Y6, X3
+	VCVTPH2PS    X3, Y6
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y7, Y2
+	VFMADD231PS  Y0, Y9, Y5
+	VFMADD231PS  Y0, Y6, Y1
+
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
+
+scaled8:
+	VPAND       const8<>+0(SB), Y4, Y6
+	VPADDD      const8<>+0(SB), Y6, Y6
+	VPAND       const9<>+0(SB), Y6, Y6
+	VPOR        Y6, Y4, Y4
+	VCVTPS2PH   $0x03, Y4, X3
+	VPAND       const8<>+0(SB), Y2, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y2, Y2
+	VCVTPS2PH   $0x03, Y2, X2
+	VINSERTI128 $0x01, X2, Y3, Y2
+	VPSRLW      $0x08, Y2, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const22<>+0(SB), Y2, Y2
+	VPADDW      Y4, Y2, Y2
+	VPAND       const8<>+0(SB), Y5, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y5, Y5
+	VCVTPS2PH   $0x03, Y5, X3
+	VPAND       const8<>+0(SB), Y1, Y4
+	VPADDD      const8<>+0(SB), Y4, Y4
+	VPAND       const9<>+0(SB), Y4, Y4
+	VPOR        Y4, Y1, Y1
+	VCVTPS2PH   $0x03, Y1, X1
+	VINSERTI128 $0x01, X1, Y3, Y1
+	VPSRLW      $0x08, Y1, Y4
+	VPAND       const12<>+0(SB), Y4, Y4
+	VPADDW      const22<>+0(SB), Y1, Y1
+	VPADDW      Y4, Y1, Y1
+	VPSRLW      $0x08, Y2, Y2
+	VPAND       const13<>+0(SB), Y1, Y1
+	VPOR        Y1, Y2, Y2
+	TESTL       $0x00000100, R15
+	JNZ         special10
+	VMOVDQU     Y2, (R13)(AX*1)
+
+stored9:
+	ADDQ $+32, AX
+	JS   blocks
+
+end:
+	TESTL $0x00000a00, R15
+	JZ    return
+	SFENCE
+
+return:
+	VZEROUPPER
+	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y10
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y10, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y4, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y4, Y10, Y11
+	VMOVDQU      Y11, Y4
+	VPAND        const16<>+0(SB), Y2, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y2, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y2, Y10, Y11
+	VMOVDQU      Y11, Y2
+	VPAND        const16<>+0(SB), Y5, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y5, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y5, Y10, Y11
+	VMOVDQU      Y11, Y5
+	VPAND        const16<>+0(SB), Y1, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y1, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y1, Y10, Y11
+	VMOVDQU      Y11, Y1
+	VPBROADCASTD 80(SP), Y10
+	VMULPS       Y10, Y8, Y8
+	VMULPS       Y10, Y7, Y7
+	VMULPS       Y10, Y9, Y9
+	VMULPS       Y10, Y6, Y6
+	VPAND        const16<>+0(SB), Y8, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y8, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y8, Y8
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y8, Y10, Y11
+	VMOVDQU      Y11, Y8
+	VPAND        const16<>+0(SB), Y7, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y7, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y7, Y7
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y7, Y10, Y11
+	VMOVDQU      Y11, Y7
+	VPAND        const16<>+0(SB), Y9, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y9, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y9, Y9
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y9, Y10, Y11
+	VMOVDQU      Y11, Y9
+	VPAND        const16<>+0(SB), Y6, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y6, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y6, Y6
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y6, Y10, Y11
+	VMOVDQU      Y11, Y6
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y10
+	VDIVPS       Y10, Y4, Y4
+	VDIVPS       Y10, Y2, Y2
+	VDIVPS       Y10, Y5, Y5
+	VDIVPS       Y10, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y4, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y4, Y10, Y11
+	VMOVDQU      Y11, Y4
+	VPAND        const16<>+0(SB), Y2, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y2, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y2, Y10, Y11
+	VMOVDQU      Y11, Y2
+	VPAND        const16<>+0(SB), Y5, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y5, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y5, Y10, Y11
+	VMOVDQU      Y11, Y5
+	VPAND        const16<>+0(SB), Y1, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y1, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y1, Y10, Y11
+	VMOVDQU      Y11, Y1
+	VPBROADCASTD 80(SP), Y10
+	VDIVPS       Y10, Y8, Y8
+	VDIVPS       Y10, Y7, Y7
+	VDIVPS       Y10, Y9, Y9
+	VDIVPS       Y10, Y6, Y6
+	VPAND        const16<>+0(SB), Y8, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y8, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y8, Y8
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y8, Y10, Y11
+	VMOVDQU      Y11, Y8
+	VPAND        const16<>+0(SB), Y7, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y7, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y7, Y7
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y7, Y10, Y11
+	VMOVDQU      Y11, Y7
+	VPAND        const16<>+0(SB), Y9, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y9, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y9, Y9
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y9, Y10, Y11
+	VMOVDQU      Y11, Y9
+	VPAND        const16<>+0(SB), Y6, Y10
+	VPMAXUD      const17<>+0(SB), Y10, Y10
+	VPMINUD      const23<>+0(SB), Y10, Y10
+	VPADDD       const24<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y6, Y11
+	VSUBPS       Y10, Y11, Y11
+	VPAND        const20<>+0(SB), Y6, Y6
+	VMOVDQU      const20<>+0(SB), Y10
+	VPANDN       Y11, Y10, Y10
+	VPOR         Y6, Y10, Y11
+	VMOVDQU      Y11, Y6
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y2, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y2, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y2, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y2, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y6
+	VMULPS       Y6, Y4, Y4
+	VMULPS       Y6, Y2, Y2
+	VMULPS       Y6, Y5, Y5
+	VMULPS       Y6, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y4, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y4, Y6, Y7
+	VMOVDQU      Y7, Y4
+	VPAND        const16<>+0(SB), Y2, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y2, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y2, Y6, Y7
+	VMOVDQU      Y7, Y2
+	VPAND        const16<>+0(SB), Y5, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y5, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y5, Y6, Y7
+	VMOVDQU      Y7, Y5
+	VPAND        const16<>+0(SB), Y1, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y1, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y1, Y6, Y7
+	VMOVDQU      Y7, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y6
+	VDIVPS       Y6, Y4, Y4
+	VDIVPS       Y6, Y2, Y2
+	VDIVPS       Y6, Y5, Y5
+	VDIVPS       Y6, Y1, Y1
+	VPAND        const16<>+0(SB), Y4, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y4, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y4, Y4
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y4, Y6, Y7
+	VMOVDQU      Y7, Y4
+	VPAND        const16<>+0(SB), Y2, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y2, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y2, Y2
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y2, Y6, Y7
+	VMOVDQU      Y7, Y2
+	VPAND        const16<>+0(SB), Y5, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y5, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y5, Y5
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y5, Y6, Y7
+	VMOVDQU      Y7, Y5
+	VPAND        const16<>+0(SB), Y1, Y6
+	VPMAXUD      const17<>+0(SB), Y6, Y6
+	VPMINUD      const23<>+0(SB), Y6, Y6
+	VPADDD       const24<>+0(SB), Y6, Y6
+	VADDPS       Y6, Y1, Y7
+	VSUBPS       Y6, Y7, Y7
+	VPAND        const20<>+0(SB), Y1, Y1
+	VMOVDQU      const20<>+0(SB), Y6
+	VPANDN       Y7, Y6, Y6
+	VPOR         Y1, Y6, Y7
+	VMOVDQU      Y7, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y2, (R13)(AX*1)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y2, (R13)(AX*1)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y2, (R14)(AX*1)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y2, (R14)(AX*1)
+	JMP      stored9
+
+DATA const21<>+0(SB)/8, $0x0100010001000100
+DATA const21<>+8(SB)/8, $0x0100010001000100
+DATA const21<>+16(SB)/8, $0x0100010001000100
+DATA const21<>+24(SB)/8, $0x0100010001000100
 GLOBL const21<>(SB), RODATA|NOPTR, $32
 
-DATA const22<>+0(SB)/8, $0x0100010001000100
-DATA const22<>+8(SB)/8, $0x0100010001000100
-DATA const22<>+16(SB)/8, $0x0100010001000100
-DATA const22<>+24(SB)/8, $0x0100010001000100
+DATA const22<>+0(SB)/8, $0x007f007f007f007f
+DATA const22<>+8(SB)/8, $0x007f007f007f007f
+DATA const22<>+16(SB)/8, $0x007f007f007f007f
+DATA const22<>+24(SB)/8, $0x007f007f007f007f
 GLOBL const22<>(SB), RODATA|NOPTR, $32
 
-DATA const23<>+0(SB)/8, $0x007f007f007f007f
-DATA const23<>+8(SB)/8, $0x007f007f007f007f
-DATA const23<>+16(SB)/8, $0x007f007f007f007f
-DATA const23<>+24(SB)/8, $0x007f007f007f007f
+DATA const23<>+0(SB)/8, $0x4780000047800000
+DATA const23<>+8(SB)/8, $0x4780000047800000
+DATA const23<>+16(SB)/8, $0x4780000047800000
+DATA const23<>+24(SB)/8, $0x4780000047800000
 GLOBL const23<>(SB), RODATA|NOPTR, $32
+
+DATA const24<>+0(SB)/8, $0x0ac000000ac00000
+DATA const24<>+8(SB)/8, $0x0ac000000ac00000
+DATA const24<>+16(SB)/8, $0x0ac000000ac00000
+DATA const24<>+24(SB)/8, $0x0ac000000ac00000
+GLOBL const24<>(SB), RODATA|NOPTR, $32
 
 // func sumInt8AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -2992,39 +3659,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3038,60 +3672,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPADDB  (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPADDB  (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPADDB  (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPADDB  (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPADDB  (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPADDB  (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPADDB  (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPADDB  (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPADDB  (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3103,6 +3716,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func sumInt32AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -3205,39 +3872,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3251,60 +3885,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPADDD  (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPADDD  (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPADDD  (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPADDD  (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPADDD  (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPADDD  (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPADDD  (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPADDD  (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPADDD  (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3316,6 +3929,60 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5
 
 // func sumInt64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -3418,39 +4085,6 @@ combined1:
 	VMOVDQU Y1, 32(R13)(AX*1)
 	VMOVDQU Y2, 64(R13)(AX*1)
 	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     stored2
-
-special3:
-	TESTL   $0x00000200, R15
-	JNZ     stream4
-	VMOVDQU Y0, (R13)(AX*1)
-	VMOVDQU Y1, 32(R13)(AX*1)
-	VMOVDQU Y2, 64(R13)(AX*1)
-	VMOVDQU Y3, 96(R13)(AX*1)
-	JMP     second5
-
-stream4:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
-
-second5:
-	TESTL   $0x00000400, R15
-	JZ      stored2
-	TESTL   $0x00000800, R15
-	JNZ     stream26
-	VMOVDQU Y0, (R14)(AX*1)
-	VMOVDQU Y1, 32(R14)(AX*1)
-	VMOVDQU Y2, 64(R14)(AX*1)
-	VMOVDQU Y3, 96(R14)(AX*1)
-	JMP     stored2
-
-stream26:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
 
 stored2:
 	ADDQ $+128, AX
@@ -3464,60 +4098,39 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	CMPB    R15, $0x01
-	JE      combined7
+	JE      combined4
 	VPADDQ  (BX)(AX*1), Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined7
+	JE      combined4
 	VPADDQ  (SI)(AX*1), Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined7
+	JE      combined4
 	VPADDQ  (DI)(AX*1), Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined7
+	JE      combined4
 	VPADDQ  (R8)(AX*1), Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined7
+	JE      combined4
 	VPADDQ  (R9)(AX*1), Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined7
+	JE      combined4
 	VPADDQ  (R10)(AX*1), Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined7
+	JE      combined4
 	VPADDQ  (R11)(AX*1), Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined7
+	JE      combined4
 	VPADDQ  (R12)(AX*1), Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined7
+	JE      combined4
 	VPADDQ  (CX)(AX*1), Y0, Y0
 
-combined7:
+combined4:
 	TESTL   $0x00000100, R15
-	JNZ     special9
+	JNZ     special6
 	VMOVDQU Y0, (R13)(AX*1)
-	JMP     stored8
 
-special9:
-	TESTL   $0x00000200, R15
-	JNZ     stream10
-	VMOVDQU Y0, (R13)(AX*1)
-	JMP     second11
-
-stream10:
-	VMOVNTDQ Y0, (R13)(AX*1)
-
-second11:
-	TESTL   $0x00000400, R15
-	JZ      stored8
-	TESTL   $0x00000800, R15
-	JNZ     stream212
-	VMOVDQU Y0, (R14)(AX*1)
-	JMP     stored8
-
-stream212:
-	VMOVNTDQ Y0, (R14)(AX*1)
-
-stored8:
+stored5:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -3529,3 +4142,57 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL   $0x00000200, R15
+	JNZ     stream7
+	VMOVDQU Y0, (R13)(AX*1)
+	VMOVDQU Y1, 32(R13)(AX*1)
+	VMOVDQU Y2, 64(R13)(AX*1)
+	VMOVDQU Y3, 96(R13)(AX*1)
+	JMP     second8
+
+stream7:
+	VMOVNTDQ Y0, (R13)(AX*1)
+	VMOVNTDQ Y1, 32(R13)(AX*1)
+	VMOVNTDQ Y2, 64(R13)(AX*1)
+	VMOVNTDQ Y3, 96(R13)(AX*1)
+
+second8:
+	TESTL   $0x00000400, R15
+	JZ      stored2
+	TESTL   $0x00000800, R15
+	JNZ     stream29
+	VMOVDQU Y0, (R14)(AX*1)
+	VMOVDQU Y1, 32(R14)(AX*1)
+	VMOVDQU Y2, 64(R14)(AX*1)
+	VMOVDQU Y3, 96(R14)(AX*1)
+	JMP     stored2
+
+stream29:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	VMOVNTDQ Y1, 32(R14)(AX*1)
+	VMOVNTDQ Y2, 64(R14)(AX*1)
+	VMOVNTDQ Y3, 96(R14)(AX*1)
+	JMP      stored2
+
+special6:
+	TESTL   $0x00000200, R15
+	JNZ     stream10
+	VMOVDQU Y0, (R13)(AX*1)
+	JMP     second11
+
+stream10:
+	VMOVNTDQ Y0, (R13)(AX*1)
+
+second11:
+	TESTL   $0x00000400, R15
+	JZ      stored5
+	TESTL   $0x00000800, R15
+	JNZ     stream212
+	VMOVDQU Y0, (R14)(AX*1)
+	JMP     stored5
+
+stream212:
+	VMOVNTDQ Y0, (R14)(AX*1)
+	JMP      stored5

@@ -102,70 +102,16 @@ loop:
 	VADDPS    192(CX)(AX*1), Z3, Z3
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z0, Z0
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z1, Z1
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z2, Z2
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z3, Z3
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z0, Z0
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z1, Z1
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z2, Z2
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z3, Z3
-
-divided3:
+scaled3:
 	TESTL     $0x00000100, R15
 	JNZ       special5
 	VMOVDQU64 Z0, (R13)(AX*1)
 	VMOVDQU64 Z1, 64(R13)(AX*1)
 	VMOVDQU64 Z2, 128(R13)(AX*1)
 	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z0, (R13)(AX*1)
-	VMOVDQU64 Z1, 64(R13)(AX*1)
-	VMOVDQU64 Z2, 128(R13)(AX*1)
-	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z0, (R13)(AX*1)
-	VMOVNTDQ Z1, 64(R13)(AX*1)
-	VMOVNTDQ Z2, 128(R13)(AX*1)
-	VMOVNTDQ Z3, 192(R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z0, (R14)(AX*1)
-	VMOVDQU64 Z1, 64(R14)(AX*1)
-	VMOVDQU64 Z2, 128(R14)(AX*1)
-	VMOVDQU64 Z3, 192(R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z0, (R14)(AX*1)
-	VMOVNTDQ Z1, 64(R14)(AX*1)
-	VMOVNTDQ Z2, 128(R14)(AX*1)
-	VMOVNTDQ Z3, 192(R14)(AX*1)
 
 stored4:
 	ADDQ $+256, AX
@@ -177,69 +123,60 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z5, Z5, Z5
+	VPXORD       Z4, Z4, Z4
 	VPBROADCASTB AX, Z0
-	VPSUBB       Z0, Z5, Z0
+	VPSUBB       Z0, Z4, Z0
 	VMOVDQU64    const0<>+0(SB), Z1
 	VPCMPUB      $0x01, Z0, Z1, K1
 	VMOVDQU8.Z   (DX)(AX*1), K1, Z0
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z1
 	VADDPS       Z1, Z0, Z0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z1
-	VMULPS       Z1, Z0, Z0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z1
-	VDIVPS       Z1, Z0, Z0
-
-divided11:
+scaled8:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored12
+	JZ       stored9
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -251,6 +188,75 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z0, Z0
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z1, Z1
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z2, Z2
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z3, Z3
+	JMP          scaled3
+
+divide10:
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z0, Z0
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z1, Z1
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z2, Z2
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z3, Z3
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z0, (R13)(AX*1)
+	VMOVDQU64 Z1, 64(R13)(AX*1)
+	VMOVDQU64 Z2, 128(R13)(AX*1)
+	VMOVDQU64 Z3, 192(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z0, (R13)(AX*1)
+	VMOVNTDQ Z1, 64(R13)(AX*1)
+	VMOVNTDQ Z2, 128(R13)(AX*1)
+	VMOVNTDQ Z3, 192(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z0, (R14)(AX*1)
+	VMOVDQU64 Z1, 64(R14)(AX*1)
+	VMOVDQU64 Z2, 128(R14)(AX*1)
+	VMOVDQU64 Z3, 192(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z0, (R14)(AX*1)
+	VMOVNTDQ Z1, 64(R14)(AX*1)
+	VMOVNTDQ Z2, 128(R14)(AX*1)
+	VMOVNTDQ Z3, 192(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z1
+	VMULPS       Z1, Z0, Z0
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z1
+	VDIVPS       Z1, Z0, Z0
+	JMP          scaled8
 
 DATA const0<>+0(SB)/8, $0x0706050403020100
 DATA const0<>+8(SB)/8, $0x0f0e0d0c0b0a0908
@@ -360,70 +366,16 @@ loop:
 	VADDPD    192(CX)(AX*1), Z3, Z3
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTQ 80(SP), Z4
-	VMULPD       Z4, Z0, Z0
-	VPBROADCASTQ 80(SP), Z4
-	VMULPD       Z4, Z1, Z1
-	VPBROADCASTQ 80(SP), Z4
-	VMULPD       Z4, Z2, Z2
-	VPBROADCASTQ 80(SP), Z4
-	VMULPD       Z4, Z3, Z3
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTQ 80(SP), Z4
-	VDIVPD       Z4, Z0, Z0
-	VPBROADCASTQ 80(SP), Z4
-	VDIVPD       Z4, Z1, Z1
-	VPBROADCASTQ 80(SP), Z4
-	VDIVPD       Z4, Z2, Z2
-	VPBROADCASTQ 80(SP), Z4
-	VDIVPD       Z4, Z3, Z3
-
-divided3:
+scaled3:
 	TESTL     $0x00000100, R15
 	JNZ       special5
 	VMOVDQU64 Z0, (R13)(AX*1)
 	VMOVDQU64 Z1, 64(R13)(AX*1)
 	VMOVDQU64 Z2, 128(R13)(AX*1)
 	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z0, (R13)(AX*1)
-	VMOVDQU64 Z1, 64(R13)(AX*1)
-	VMOVDQU64 Z2, 128(R13)(AX*1)
-	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z0, (R13)(AX*1)
-	VMOVNTDQ Z1, 64(R13)(AX*1)
-	VMOVNTDQ Z2, 128(R13)(AX*1)
-	VMOVNTDQ Z3, 192(R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z0, (R14)(AX*1)
-	VMOVDQU64 Z1, 64(R14)(AX*1)
-	VMOVDQU64 Z2, 128(R14)(AX*1)
-	VMOVDQU64 Z3, 192(R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z0, (R14)(AX*1)
-	VMOVNTDQ Z1, 64(R14)(AX*1)
-	VMOVNTDQ Z2, 128(R14)(AX*1)
-	VMOVNTDQ Z3, 192(R14)(AX*1)
 
 stored4:
 	ADDQ $+256, AX
@@ -435,69 +387,60 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z5, Z5, Z5
+	VPXORD       Z4, Z4, Z4
 	VPBROADCASTB AX, Z0
-	VPSUBB       Z0, Z5, Z0
+	VPSUBB       Z0, Z4, Z0
 	VMOVDQU64    const0<>+0(SB), Z1
 	VPCMPUB      $0x01, Z0, Z1, K1
 	VMOVDQU8.Z   (DX)(AX*1), K1, Z0
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z1
 	VADDPD       Z1, Z0, Z0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTQ 80(SP), Z1
-	VMULPD       Z1, Z0, Z0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTQ 80(SP), Z1
-	VDIVPD       Z1, Z0, Z0
-
-divided11:
+scaled8:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored12
+	JZ       stored9
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -510,208 +453,224 @@ return:
 	VZEROUPPER
 	RET
 
-// func sumFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
-TEXT ·sumFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-128
-	JG   rest
-
-loop:
-	VCVTPH2PS (DX)(AX*1), Z0
-	VCVTPH2PS 32(DX)(AX*1), Z1
-	VCVTPH2PS 64(DX)(AX*1), Z2
-	VCVTPH2PS 96(DX)(AX*1), Z3
-	CMPB      R15, $0x01
-	JE        combined1
-	VCVTPH2PS (BX)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(BX)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(BX)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(BX)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x02
-	JE        combined1
-	VCVTPH2PS (SI)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(SI)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(SI)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(SI)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x03
-	JE        combined1
-	VCVTPH2PS (DI)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(DI)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(DI)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(DI)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x04
-	JE        combined1
-	VCVTPH2PS (R8)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(R8)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(R8)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(R8)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x05
-	JE        combined1
-	VCVTPH2PS (R9)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(R9)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(R9)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(R9)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x06
-	JE        combined1
-	VCVTPH2PS (R10)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(R10)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(R10)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(R10)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x07
-	JE        combined1
-	VCVTPH2PS (R11)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(R11)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(R11)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(R11)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x08
-	JE        combined1
-	VCVTPH2PS (R12)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(R12)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(R12)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(R12)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-	CMPB      R15, $0x09
-	JE        combined1
-	VCVTPH2PS (CX)(AX*1), Z4
-	VADDPS    Z4, Z0, Z0
-	VCVTPH2PS 32(CX)(AX*1), Z4
-	VADDPS    Z4, Z1, Z1
-	VCVTPH2PS 64(CX)(AX*1), Z4
-	VADDPS    Z4, Z2, Z2
-	VCVTPH2PS 96(CX)(AX*1), Z4
-	VADDPS    Z4, Z3, Z3
-
-combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
+scale2:
 	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z0, Z0
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z1, Z1
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z2, Z2
-	VPBROADCASTD 80(SP), Z4
-	VMULPS       Z4, Z3, Z3
-	JMP          divided3
+	JNZ          divide10
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z0, Z0
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z1, Z1
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z2, Z2
+	VPBROADCASTQ 80(SP), Z5
+	VMULPD       Z5, Z3, Z3
+	JMP          scaled3
 
-divide2:
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z0, Z0
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z1, Z1
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z2, Z2
-	VPBROADCASTD 80(SP), Z4
-	VDIVPS       Z4, Z3, Z3
-
-divided3:
-	VCVTPS2PH $0x00, Z0, Y0
-	VCVTPS2PH $0x00, Z1, Y1
-	VCVTPS2PH $0x00, Z2, Y2
-	VCVTPS2PH $0x00, Z3, Y3
-	TESTL     $0x00000100, R15
-	JNZ       special5
-	VMOVDQU64 Y0, (R13)(AX*1)
-	VMOVDQU64 Y1, 32(R13)(AX*1)
-	VMOVDQU64 Y2, 64(R13)(AX*1)
-	VMOVDQU64 Y3, 96(R13)(AX*1)
-	JMP       stored4
+divide10:
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z0, Z0
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z1, Z1
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z2, Z2
+	VPBROADCASTQ 80(SP), Z5
+	VDIVPD       Z5, Z3, Z3
+	JMP          scaled3
 
 special5:
 	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Y0, (R13)(AX*1)
-	VMOVDQU64 Y1, 32(R13)(AX*1)
-	VMOVDQU64 Y2, 64(R13)(AX*1)
-	VMOVDQU64 Y3, 96(R13)(AX*1)
-	JMP       second7
+	JNZ       stream11
+	VMOVDQU64 Z0, (R13)(AX*1)
+	VMOVDQU64 Z1, 64(R13)(AX*1)
+	VMOVDQU64 Z2, 128(R13)(AX*1)
+	VMOVDQU64 Z3, 192(R13)(AX*1)
+	JMP       second12
 
-stream6:
-	VMOVNTDQ Y0, (R13)(AX*1)
-	VMOVNTDQ Y1, 32(R13)(AX*1)
-	VMOVNTDQ Y2, 64(R13)(AX*1)
-	VMOVNTDQ Y3, 96(R13)(AX*1)
+stream11:
+	VMOVNTDQ Z0, (R13)(AX*1)
+	VMOVNTDQ Z1, 64(R13)(AX*1)
+	VMOVNTDQ Z2, 128(R13)(AX*1)
+	VMOVNTDQ Z3, 192(R13)(AX*1)
 
-second7:
+second12:
 	TESTL     $0x00000400, R15
 	JZ        stored4
 	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Y0, (R14)(AX*1)
-	VMOVDQU64 Y1, 32(R14)(AX*1)
-	VMOVDQU64 Y2, 64(R14)(AX*1)
-	VMOVDQU64 Y3, 96(R14)(AX*1)
+	JNZ       stream213
+	VMOVDQU64 Z0, (R14)(AX*1)
+	VMOVDQU64 Z1, 64(R14)(AX*1)
+	VMOVDQU64 Z2, 128(R14)(AX*1)
+	VMOVDQU64 Z3, 192(R14)(AX*1)
 	JMP       stored4
 
-stream28:
-	VMOVNTDQ Y0, (R14)(AX*1)
-	VMOVNTDQ Y1, 32(R14)(AX*1)
-	VMOVNTDQ Y2, 64(R14)(AX*1)
-	VMOVNTDQ Y3, 96(R14)(AX*1)
+stream213:
+	VMOVNTDQ Z0, (R14)(AX*1)
+	VMOVNTDQ Z1, 64(R14)(AX*1)
+	VMOVNTDQ Z2, 128(R14)(AX*1)
+	VMOVNTDQ Z3, 192(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTQ 80(SP), Z1
+	VMULPD       Z1, Z0, Z0
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTQ 80(SP), Z1
+	VDIVPD       Z1, Z0, Z0
+	JMP          scaled8
+
+// func sumFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
+TEXT ·sumFloat16AVX512(SB), NOSPLIT, $88-48
+	MOVQ         size+32(FP), AX
+	MOVQ         srcs+16(FP), CX
+	MOVQ         (CX), DX
+	LEAQ         (DX)(AX*1), DX
+	MOVQ         8(CX), BX
+	LEAQ         (BX)(AX*1), BX
+	MOVQ         16(CX), SI
+	LEAQ         (SI)(AX*1), SI
+	MOVQ         24(CX), DI
+	LEAQ         (DI)(AX*1), DI
+	MOVQ         32(CX), R8
+	LEAQ         (R8)(AX*1), R8
+	MOVQ         40(CX), R9
+	LEAQ         (R9)(AX*1), R9
+	MOVQ         48(CX), R10
+	LEAQ         (R10)(AX*1), R10
+	MOVQ         56(CX), R11
+	LEAQ         (R11)(AX*1), R11
+	MOVQ         64(CX), R12
+	LEAQ         (R12)(AX*1), R12
+	MOVQ         72(CX), CX
+	LEAQ         (CX)(AX*1), CX
+	MOVQ         dst+0(FP), R13
+	LEAQ         (R13)(AX*1), R13
+	MOVQ         dst2+8(FP), R14
+	LEAQ         (R14)(AX*1), R14
+	MOVQ         factors+24(FP), R15
+	MOVQ         80(R15), R15
+	MOVQ         R15, 80(SP)
+	MOVQ         mode+40(FP), R15
+	NEGQ         AX
+	VPBROADCASTQ const1<>+0(SB), Z0
+	CMPQ         AX, $-128
+	JG           rest
+
+loop:
+	VCVTPH2PS   (DX)(AX*1), Z1
+	VCVTPH2PS   32(DX)(AX*1), Z2
+	VCVTPH2PS   64(DX)(AX*1), Z3
+	VCVTPH2PS   96(DX)(AX*1), Z4
+	CMPB        R15, $0x01
+	JE          combined1
+	VCVTPH2PS   (BX)(AX*1), Z5
+	VCVTPH2PS   32(BX)(AX*1), Z6
+	VCVTPH2PS   64(BX)(AX*1), Z7
+	VCVTPH2PS   96(BX)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x02
+	JE          combined1
+	VCVTPH2PS   (SI)(AX*1), Z5
+	VCVTPH2PS   32(SI)(AX*1), Z6
+	VCVTPH2PS   64(SI)(AX*1), Z7
+	VCVTPH2PS   96(SI)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x03
+	JE          combined1
+	VCVTPH2PS   (DI)(AX*1), Z5
+	VCVTPH2PS   32(DI)(AX*1), Z6
+	VCVTPH2PS   64(DI)(AX*1), Z7
+	VCVTPH2PS   96(DI)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x04
+	JE          combined1
+	VCVTPH2PS   (R8)(AX*1), Z5
+	VCVTPH2PS   32(R8)(AX*1), Z6
+	VCVTPH2PS   64(R8)(AX*1), Z7
+	VCVTPH2PS   96(R8)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x05
+	JE          combined1
+	VCVTPH2PS   (R9)(AX*1), Z5
+	VCVTPH2PS   32(R9)(AX*1), Z6
+	VCVTPH2PS   64(R9)(AX*1), Z7
+	VCVTPH2PS   96(R9)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x06
+	JE          combined1
+	VCVTPH2PS   (R10)(AX*1), Z5
+	VCVTPH2PS   32(R10)(AX*1), Z6
+	VCVTPH2PS   64(R10)(AX*1), Z7
+	VCVTPH2PS   96(R10)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x07
+	JE          combined1
+	VCVTPH2PS   (R11)(AX*1), Z5
+	VCVTPH2PS   32(R11)(AX*1), Z6
+	VCVTPH2PS   64(R11)(AX*1), Z7
+	VCVTPH2PS   96(R11)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x08
+	JE          combined1
+	VCVTPH2PS   (R12)(AX*1), Z5
+	VCVTPH2PS   32(R12)(AX*1), Z6
+	VCVTPH2PS   64(R12)(AX*1), Z7
+	VCVTPH2PS   96(R12)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+	CMPB        R15, $0x09
+	JE          combined1
+	VCVTPH2PS   (CX)(AX*1), Z5
+	VCVTPH2PS   32(CX)(AX*1), Z6
+	VCVTPH2PS   64(CX)(AX*1), Z7
+	VCVTPH2PS   96(CX)(AX*1), Z8
+	VFMADD231PS Z0, Z5, Z1
+	VFMADD231PS Z0, Z6, Z2
+	VFMADD231PS Z0, Z7, Z3
+	VFMADD231PS Z0, Z8, Z4
+
+combined1:
+	TESTL $0x00003000, R15
+	JNZ   scale2
+
+scaled3:
+	VCVTPS2PH $0x00, Z1, Y1
+	VCVTPS2PH $0x00, Z2, Y2
+	VCVTPS2PH $0x00, Z3, Y3
+	VCVTPS2PH $0x00, Z4, Y4
+	TESTL     $0x00000100, R15
+	JNZ       special5
+	VMOVDQU64 Y1, (R13)(AX*1)
+	VMOVDQU64 Y2, 32(R13)(AX*1)
+	VMOVDQU64 Y3, 64(R13)(AX*1)
+	VMOVDQU64 Y4, 96(R13)(AX*1)
 
 stored4:
 	ADDQ $+128, AX
@@ -723,80 +682,71 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z5, Z5, Z5
-	VPBROADCASTB AX, Z0
-	VPSUBB       Z0, Z5, Z0
-	VMOVDQU64    const0<>+0(SB), Z1
-	VPCMPUB      $0x01, Z0, Z1, K1
-	VMOVDQU8.Z   (DX)(AX*1), K1, Y0
-	VCVTPH2PS    Y0, Z0
+	VPXORD       Z9, Z9, Z9
+	VPBROADCASTB AX, Z1
+	VPSUBB       Z1, Z9, Z1
+	VMOVDQU64    const0<>+0(SB), Z2
+	VPCMPUB      $0x01, Z1, Z2, K1
+	VMOVDQU8.Z   (DX)(AX*1), K1, Y1
+	VCVTPH2PS    Y1, Z1
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU8.Z   (BX)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (BX)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU8.Z   (SI)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (SI)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU8.Z   (DI)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (DI)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU8.Z   (R8)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R8)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU8.Z   (R9)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R9)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU8.Z   (R10)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R10)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU8.Z   (R11)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R11)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU8.Z   (R12)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R12)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU8.Z   (CX)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (CX)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z1
-	VMULPS       Z1, Z0, Z0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z1
-	VDIVPS       Z1, Z0, Z0
-
-divided11:
-	VCVTPS2PH $0x00, Z0, Y0
-	VMOVDQU8  Y0, K1, (R13)(AX*1)
+scaled8:
+	VCVTPS2PH $0x00, Z1, Y1
+	VMOVDQU8  Y1, K1, (R13)(AX*1)
 	TESTL     $0x00000400, R15
-	JZ        stored12
-	VMOVDQU8  Y0, K1, (R14)(AX*1)
+	JZ        stored9
+	VMOVDQU8  Y1, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -808,6 +758,78 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z1, Z1
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z2, Z2
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z3, Z3
+	VPBROADCASTD 80(SP), Z5
+	VMULPS       Z5, Z4, Z4
+	JMP          scaled3
+
+divide10:
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z1, Z1
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z2, Z2
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z3, Z3
+	VPBROADCASTD 80(SP), Z5
+	VDIVPS       Z5, Z4, Z4
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Y1, (R13)(AX*1)
+	VMOVDQU64 Y2, 32(R13)(AX*1)
+	VMOVDQU64 Y3, 64(R13)(AX*1)
+	VMOVDQU64 Y4, 96(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Y1, (R13)(AX*1)
+	VMOVNTDQ Y2, 32(R13)(AX*1)
+	VMOVNTDQ Y3, 64(R13)(AX*1)
+	VMOVNTDQ Y4, 96(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Y1, (R14)(AX*1)
+	VMOVDQU64 Y2, 32(R14)(AX*1)
+	VMOVDQU64 Y3, 64(R14)(AX*1)
+	VMOVDQU64 Y4, 96(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Y1, (R14)(AX*1)
+	VMOVNTDQ Y2, 32(R14)(AX*1)
+	VMOVNTDQ Y3, 64(R14)(AX*1)
+	VMOVNTDQ Y4, 96(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z2
+	VMULPS       Z2, Z1, Z1
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z2
+	VDIVPS       Z2, Z1, Z1
+	JMP          scaled8
+
+DATA const1<>+0(SB)/8, $0x3f8000003f800000
+GLOBL const1<>(SB), RODATA|NOPTR, $8
 
 // func sumBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -843,196 +865,155 @@ TEXT ·sumBFloat16AVX512(SB), NOSPLIT, $88-48
 	MOVQ         R15, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VPBROADCASTQ const1<>+0(SB), Z0
-	VPBROADCASTQ const2<>+0(SB), Z1
-	VPBROADCASTQ const3<>+0(SB), Z2
-	VPBROADCASTQ const4<>+0(SB), Z3
+	VPBROADCASTQ const2<>+0(SB), Z0
+	VPBROADCASTQ const3<>+0(SB), Z1
+	VPBROADCASTQ const4<>+0(SB), Z2
+	VPBROADCASTQ const5<>+0(SB), Z3
+	VPBROADCASTQ const1<>+0(SB), Z4
 	CMPQ         AX, $-128
 	JG           rest
 
 loop:
-	VMOVDQU64 (DX)(AX*1), Z4
-	VPSLLD    $0x10, Z4, Z5
-	VPANDD    Z0, Z4, Z4
-	VMOVDQU64 64(DX)(AX*1), Z6
-	VPSLLD    $0x10, Z6, Z7
-	VPANDD    Z0, Z6, Z6
-	CMPB      R15, $0x01
-	JE        combined1
-	VMOVDQU64 (BX)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(BX)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x02
-	JE        combined1
-	VMOVDQU64 (SI)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(SI)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x03
-	JE        combined1
-	VMOVDQU64 (DI)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(DI)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x04
-	JE        combined1
-	VMOVDQU64 (R8)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(R8)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x05
-	JE        combined1
-	VMOVDQU64 (R9)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(R9)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x06
-	JE        combined1
-	VMOVDQU64 (R10)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(R10)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x07
-	JE        combined1
-	VMOVDQU64 (R11)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(R11)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x08
-	JE        combined1
-	VMOVDQU64 (R12)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(R12)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	CMPB      R15, $0x09
-	JE        combined1
-	VMOVDQU64 (CX)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z5, Z5
-	VADDPS    Z8, Z4, Z4
-	VMOVDQU64 64(CX)(AX*1), Z8
-	VPSLLD    $0x10, Z8, Z9
-	VPANDD    Z0, Z8, Z8
-	VADDPS    Z9, Z7, Z7
-	VADDPS    Z8, Z6, Z6
+	VMOVDQU64   (DX)(AX*1), Z5
+	VPSLLD      $0x10, Z5, Z6
+	VPANDD      Z0, Z5, Z5
+	VMOVDQU64   64(DX)(AX*1), Z7
+	VPSLLD      $0x10, Z7, Z8
+	VPANDD      Z0, Z7, Z7
+	CMPB        R15, $0x01
+	JE          combined1
+	VMOVDQU64   (BX)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(BX)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x02
+	JE          combined1
+	VMOVDQU64   (SI)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(SI)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x03
+	JE          combined1
+	VMOVDQU64   (DI)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(DI)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x04
+	JE          combined1
+	VMOVDQU64   (R8)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(R8)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x05
+	JE          combined1
+	VMOVDQU64   (R9)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(R9)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x06
+	JE          combined1
+	VMOVDQU64   (R10)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(R10)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x07
+	JE          combined1
+	VMOVDQU64   (R11)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(R11)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x08
+	JE          combined1
+	VMOVDQU64   (R12)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(R12)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
+	CMPB        R15, $0x09
+	JE          combined1
+	VMOVDQU64   (CX)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z6
+	VFMADD231PS Z4, Z9, Z5
+	VMOVDQU64   64(CX)(AX*1), Z9
+	VPSLLD      $0x10, Z9, Z10
+	VPANDD      Z0, Z9, Z9
+	VFMADD231PS Z4, Z10, Z8
+	VFMADD231PS Z4, Z9, Z7
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z8
-	VMULPS       Z8, Z5, Z5
-	VMULPS       Z8, Z4, Z4
-	VPBROADCASTD 80(SP), Z8
-	VMULPS       Z8, Z7, Z7
-	VMULPS       Z8, Z6, Z6
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z8
-	VDIVPS       Z8, Z5, Z5
-	VDIVPS       Z8, Z4, Z4
-	VPBROADCASTD 80(SP), Z8
-	VDIVPS       Z8, Z7, Z7
-	VDIVPS       Z8, Z6, Z6
-
-divided3:
-	VPTESTMD   Z2, Z5, K1
-	VPADDD     Z1, Z5, Z8
-	VPADDD     Z3, Z5, K1, Z8
-	VPTESTMD   Z2, Z4, K1
-	VPADDD     Z1, Z4, Z5
-	VPADDD     Z3, Z4, K1, Z5
-	VPSRLD     $0x10, Z8, Z8
-	VPTERNLOGD $0xf8, Z0, Z5, Z8
-	VPTESTMD   Z2, Z7, K1
-	VPADDD     Z1, Z7, Z4
-	VPADDD     Z3, Z7, K1, Z4
+scaled3:
 	VPTESTMD   Z2, Z6, K1
-	VPADDD     Z1, Z6, Z5
-	VPADDD     Z3, Z6, K1, Z5
-	VPSRLD     $0x10, Z4, Z4
-	VPTERNLOGD $0xf8, Z0, Z5, Z4
+	VPADDD     Z1, Z6, Z9
+	VPADDD     Z3, Z6, K1, Z9
+	VPTESTMD   Z2, Z5, K1
+	VPADDD     Z1, Z5, Z6
+	VPADDD     Z3, Z5, K1, Z6
+	VPSRLD     $0x10, Z9, Z9
+	VPTERNLOGD $0xf8, Z0, Z6, Z9
+	VPTESTMD   Z2, Z8, K1
+	VPADDD     Z1, Z8, Z5
+	VPADDD     Z3, Z8, K1, Z5
+	VPTESTMD   Z2, Z7, K1
+	VPADDD     Z1, Z7, Z6
+	VPADDD     Z3, Z7, K1, Z6
+	VPSRLD     $0x10, Z5, Z5
+	VPTERNLOGD $0xf8, Z0, Z6, Z5
 	TESTL      $0x00000100, R15
 	JNZ        special5
-	VMOVDQU64  Z8, (R13)(AX*1)
-	VMOVDQU64  Z4, 64(R13)(AX*1)
-	JMP        stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z8, (R13)(AX*1)
-	VMOVDQU64 Z4, 64(R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z8, (R13)(AX*1)
-	VMOVNTDQ Z4, 64(R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z8, (R14)(AX*1)
-	VMOVDQU64 Z4, 64(R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z8, (R14)(AX*1)
-	VMOVNTDQ Z4, 64(R14)(AX*1)
+	VMOVDQU64  Z9, (R13)(AX*1)
+	VMOVDQU64  Z5, 64(R13)(AX*1)
 
 stored4:
 	ADDQ $+128, AX
@@ -1044,108 +1025,97 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z10, Z10, Z10
-	VPBROADCASTB AX, Z4
-	VPSUBB       Z4, Z10, Z4
-	VMOVDQU64    const0<>+0(SB), Z5
-	VPCMPUB      $0x01, Z4, Z5, K1
-	VMOVDQU8.Z   (DX)(AX*1), K1, Z4
-	VPSLLD       $0x10, Z4, Z5
-	VPANDD       Z0, Z4, Z4
+	VPXORD       Z11, Z11, Z11
+	VPBROADCASTB AX, Z5
+	VPSUBB       Z5, Z11, Z5
+	VMOVDQU64    const0<>+0(SB), Z6
+	VPCMPUB      $0x01, Z5, Z6, K1
+	VMOVDQU8.Z   (DX)(AX*1), K1, Z5
+	VPSLLD       $0x10, Z5, Z6
+	VPANDD       Z0, Z5, Z5
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU8.Z   (BX)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (BX)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU8.Z   (SI)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (SI)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU8.Z   (DI)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (DI)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU8.Z   (R8)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R8)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU8.Z   (R9)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R9)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU8.Z   (R10)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R10)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU8.Z   (R11)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R11)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU8.Z   (R12)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (R12)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU8.Z   (CX)(AX*1), K1, Z6
-	VPSLLD       $0x10, Z6, Z7
-	VPANDD       Z0, Z6, Z6
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z6, Z4, Z4
+	JE           combined6
+	VMOVDQU8.Z   (CX)(AX*1), K1, Z7
+	VPSLLD       $0x10, Z7, Z8
+	VPANDD       Z0, Z7, Z7
+	VFMADD231PS  Z4, Z8, Z6
+	VFMADD231PS  Z4, Z7, Z5
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z6
-	VMULPS       Z6, Z5, Z5
-	VMULPS       Z6, Z4, Z4
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z6
-	VDIVPS       Z6, Z5, Z5
-	VDIVPS       Z6, Z4, Z4
-
-divided11:
+scaled8:
+	VPTESTMD   Z2, Z6, K2
+	VPADDD     Z1, Z6, Z7
+	VPADDD     Z3, Z6, K2, Z7
 	VPTESTMD   Z2, Z5, K2
 	VPADDD     Z1, Z5, Z6
 	VPADDD     Z3, Z5, K2, Z6
-	VPTESTMD   Z2, Z4, K2
-	VPADDD     Z1, Z4, Z5
-	VPADDD     Z3, Z4, K2, Z5
-	VPSRLD     $0x10, Z6, Z6
-	VPTERNLOGD $0xf8, Z0, Z5, Z6
-	VMOVDQU8   Z6, K1, (R13)(AX*1)
+	VPSRLD     $0x10, Z7, Z7
+	VPTERNLOGD $0xf8, Z0, Z6, Z7
+	VMOVDQU8   Z7, K1, (R13)(AX*1)
 	TESTL      $0x00000400, R15
-	JZ         stored12
-	VMOVDQU8   Z6, K1, (R14)(AX*1)
+	JZ         stored9
+	VMOVDQU8   Z7, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -1158,17 +1128,76 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const1<>+0(SB)/8, $0xffff0000ffff0000
-GLOBL const1<>(SB), RODATA|NOPTR, $8
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z9
+	VMULPS       Z9, Z6, Z6
+	VMULPS       Z9, Z5, Z5
+	VPBROADCASTD 80(SP), Z9
+	VMULPS       Z9, Z8, Z8
+	VMULPS       Z9, Z7, Z7
+	JMP          scaled3
 
-DATA const2<>+0(SB)/8, $0x00007fff00007fff
+divide10:
+	VPBROADCASTD 80(SP), Z9
+	VDIVPS       Z9, Z6, Z6
+	VDIVPS       Z9, Z5, Z5
+	VPBROADCASTD 80(SP), Z9
+	VDIVPS       Z9, Z8, Z8
+	VDIVPS       Z9, Z7, Z7
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z9, (R13)(AX*1)
+	VMOVDQU64 Z5, 64(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z9, (R13)(AX*1)
+	VMOVNTDQ Z5, 64(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z9, (R14)(AX*1)
+	VMOVDQU64 Z5, 64(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z9, (R14)(AX*1)
+	VMOVNTDQ Z5, 64(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z7
+	VMULPS       Z7, Z6, Z6
+	VMULPS       Z7, Z5, Z5
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z7
+	VDIVPS       Z7, Z6, Z6
+	VDIVPS       Z7, Z5, Z5
+	JMP          scaled8
+
+DATA const2<>+0(SB)/8, $0xffff0000ffff0000
 GLOBL const2<>(SB), RODATA|NOPTR, $8
 
-DATA const3<>+0(SB)/8, $0x0001000000010000
+DATA const3<>+0(SB)/8, $0x00007fff00007fff
 GLOBL const3<>(SB), RODATA|NOPTR, $8
 
-DATA const4<>+0(SB)/8, $0x0000800000008000
+DATA const4<>+0(SB)/8, $0x0001000000010000
 GLOBL const4<>(SB), RODATA|NOPTR, $8
+
+DATA const5<>+0(SB)/8, $0x0000800000008000
+GLOBL const5<>(SB), RODATA|NOPTR, $8
 
 // func sumFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -1204,352 +1233,413 @@ TEXT ·sumFloat8E4M3AVX512(SB), NOSPLIT, $88-48
 	MOVQ         R15, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VMOVDQU64    const5<>+0(SB), Z0
-	VMOVDQU64    const6<>+0(SB), Z1
-	VMOVDQU64    const7<>+0(SB), Z2
-	VMOVDQU64    const8<>+0(SB), Z3
-	VPBROADCASTQ const9<>+0(SB), Z4
-	VPBROADCASTQ const1<>+0(SB), Z5
-	VPBROADCASTQ const10<>+0(SB), Z6
-	VPBROADCASTQ const11<>+0(SB), Z7
-	VPBROADCASTQ const12<>+0(SB), Z8
-	VPBROADCASTQ const13<>+0(SB), Z9
-	VPBROADCASTQ const14<>+0(SB), Z10
-	VMOVDQU64    const15<>+0(SB), Z11
-	VPBROADCASTQ const16<>+0(SB), Z12
-	CMPQ         AX, $-64
+	VMOVDQU64    const6<>+0(SB), Z0
+	VMOVDQU64    const7<>+0(SB), Z1
+	VMOVDQU64    const8<>+0(SB), Z2
+	VMOVDQU64    const9<>+0(SB), Z3
+	VPBROADCASTQ const10<>+0(SB), Z4
+	VPBROADCASTQ const2<>+0(SB), Z5
+	VPBROADCASTQ const11<>+0(SB), Z6
+	VPBROADCASTQ const12<>+0(SB), Z7
+	VPBROADCASTQ const13<>+0(SB), Z8
+	VMOVDQU64    const14<>+0(SB), Z9
+	VPBROADCASTQ const15<>+0(SB), Z10
+	CMPQ         AX, $-128
 	JG           rest
 
 loop:
-	VMOVDQU64  (DX)(AX*1), Z13
-	VMOVDQU64  Z13, Z14
-	VMOVDQU64  Z13, Z15
-	VPERMI2B   Z1, Z0, Z14
-	VPERMI2B   Z3, Z2, Z15
-	VPTERNLOGD $0xf8, Z4, Z13, Z14
-	VPUNPCKLBW Z14, Z15, Z13
-	VPSLLD     $0x10, Z13, Z18
-	VPANDD     Z5, Z13, Z13
-	VPUNPCKHBW Z14, Z15, Z14
-	VPSLLD     $0x10, Z14, Z15
-	VPANDD     Z5, Z14, Z14
+	VMOVDQU64  (DX)(AX*1), Z11
+	VMOVDQU64  Z11, Z12
+	VMOVDQU64  Z11, Z13
+	VPERMI2B   Z1, Z0, Z12
+	VPERMI2B   Z3, Z2, Z13
+	VPTERNLOGD $0xf8, Z4, Z11, Z12
+	VPUNPCKLBW Z12, Z13, Z11
+	VPSLLD     $0x10, Z11, Z16
+	VPANDD     Z5, Z11, Z11
+	VPUNPCKHBW Z12, Z13, Z12
+	VPSLLD     $0x10, Z12, Z13
+	VPANDD     Z5, Z12, Z12
+	VMOVDQU64  64(DX)(AX*1), Z17
+	VMOVDQU64  Z17, Z18
+	VMOVDQU64  Z17, Z19
+	VPERMI2B   Z1, Z0, Z18
+	VPERMI2B   Z3, Z2, Z19
+	VPTERNLOGD $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW Z18, Z19, Z17
+	VPSLLD     $0x10, Z17, Z20
+	VPANDD     Z5, Z17, Z17
+	VPUNPCKHBW Z18, Z19, Z18
+	VPSLLD     $0x10, Z18, Z19
+	VPANDD     Z5, Z18, Z18
 	CMPB       R15, $0x01
 	JE         combined1
-	VMOVDQU64  (BX)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (BX)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(BX)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x02
 	JE         combined1
-	VMOVDQU64  (SI)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (SI)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(SI)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x03
 	JE         combined1
-	VMOVDQU64  (DI)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (DI)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(DI)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x04
 	JE         combined1
-	VMOVDQU64  (R8)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (R8)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(R8)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x05
 	JE         combined1
-	VMOVDQU64  (R9)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (R9)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(R9)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x06
 	JE         combined1
-	VMOVDQU64  (R10)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (R10)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(R10)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x07
 	JE         combined1
-	VMOVDQU64  (R11)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (R11)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(R11)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x08
 	JE         combined1
-	VMOVDQU64  (R12)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (R12)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(R12)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 	CMPB       R15, $0x09
 	JE         combined1
-	VMOVDQU64  (CX)(AX*1), Z19
-	VMOVDQU64  Z19, Z20
-	VMOVDQU64  Z19, Z21
-	VPERMI2B   Z1, Z0, Z20
-	VPERMI2B   Z3, Z2, Z21
-	VPTERNLOGD $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW Z20, Z21, Z19
-	VPSLLD     $0x10, Z19, Z22
-	VPANDD     Z5, Z19, Z19
-	VPUNPCKHBW Z20, Z21, Z20
-	VPSLLD     $0x10, Z20, Z21
-	VPANDD     Z5, Z20, Z20
+	VMOVDQU64  (CX)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z16, Z16
+	VADDPS     Z21, Z11, Z11
+	VADDPS     Z23, Z13, Z13
+	VADDPS     Z22, Z12, Z12
+	VMOVDQU64  64(CX)(AX*1), Z21
+	VMOVDQU64  Z21, Z22
+	VMOVDQU64  Z21, Z23
+	VPERMI2B   Z1, Z0, Z22
+	VPERMI2B   Z3, Z2, Z23
+	VPTERNLOGD $0xf8, Z4, Z21, Z22
+	VPUNPCKLBW Z22, Z23, Z21
+	VPSLLD     $0x10, Z21, Z24
+	VPANDD     Z5, Z21, Z21
+	VPUNPCKHBW Z22, Z23, Z22
+	VPSLLD     $0x10, Z22, Z23
+	VPANDD     Z5, Z22, Z22
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z21, Z17, Z17
+	VADDPS     Z23, Z19, Z19
 	VADDPS     Z22, Z18, Z18
-	VADDPS     Z19, Z13, Z13
-	VADDPS     Z21, Z15, Z15
-	VADDPS     Z20, Z14, Z14
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z19
-	VMULPS       Z19, Z18, Z18
-	VMULPS       Z19, Z13, Z13
-	VMULPS       Z19, Z15, Z15
-	VMULPS       Z19, Z14, Z14
-	VPBROADCASTQ const17<>+0(SB), Z19
-	VPBROADCASTQ const18<>+0(SB), Z20
-	VPBROADCASTQ const19<>+0(SB), Z21
-	VPBROADCASTQ const20<>+0(SB), Z22
-	VPBROADCASTQ const21<>+0(SB), Z23
-	VPANDD       Z19, Z18, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z18, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z18, Z25
-	VMOVDQU64    Z25, Z18
-	VPANDD       Z19, Z13, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z13, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z13, Z25
-	VMOVDQU64    Z25, Z13
-	VPANDD       Z19, Z15, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z15, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z15, Z25
-	VMOVDQU64    Z25, Z15
-	VPANDD       Z19, Z14, Z19
-	VPMAXUD      Z20, Z19, Z19
-	VPMINUD      Z21, Z19, Z19
-	VPADDD       Z22, Z19, Z19
-	VADDPS       Z19, Z14, Z20
-	VSUBPS       Z19, Z20, Z20
-	VPTERNLOGD   $0xd8, Z23, Z14, Z20
-	VMOVDQU64    Z20, Z14
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z19
-	VDIVPS       Z19, Z18, Z18
-	VDIVPS       Z19, Z13, Z13
-	VDIVPS       Z19, Z15, Z15
-	VDIVPS       Z19, Z14, Z14
-	VPBROADCASTQ const17<>+0(SB), Z19
-	VPBROADCASTQ const18<>+0(SB), Z20
-	VPBROADCASTQ const19<>+0(SB), Z21
-	VPBROADCASTQ const20<>+0(SB), Z22
-	VPBROADCASTQ const21<>+0(SB), Z23
-	VPANDD       Z19, Z18, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z18, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z18, Z25
-	VMOVDQU64    Z25, Z18
-	VPANDD       Z19, Z13, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z13, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z13, Z25
-	VMOVDQU64    Z25, Z13
-	VPANDD       Z19, Z15, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z15, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z15, Z25
-	VMOVDQU64    Z25, Z15
-	VPANDD       Z19, Z14, Z19
-	VPMAXUD      Z20, Z19, Z19
-	VPMINUD      Z21, Z19, Z19
-	VPADDD       Z22, Z19, Z19
-	VADDPS       Z19, Z14, Z20
-	VSUBPS       Z19, Z20, Z20
-	VPTERNLOGD   $0xd8, Z23, Z14, Z20
-	VMOVDQU64    Z20, Z14
-
-divided3:
-	VPANDD       Z6, Z18, Z19
-	VPADDD       Z6, Z19, Z19
-	VPTERNLOGD   $0xf8, Z7, Z19, Z18
-	VCVTPS2PH    $0x03, Z18, Y16
-	VPANDD       Z6, Z13, Z18
-	VPADDD       Z6, Z18, Z18
-	VPTERNLOGD   $0xf8, Z7, Z18, Z13
-	VCVTPS2PH    $0x03, Z13, Y13
-	VINSERTI64X4 $0x01, Y13, Z16, Z13
-	VPTESTMW     Z8, Z13, K1
-	VPADDW       Z9, Z13, Z18
-	VPADDW       Z10, Z13, K1, Z18
-	VMOVDQU64    Z18, Z13
-	VPANDD       Z6, Z15, Z18
-	VPADDD       Z6, Z18, Z18
-	VPTERNLOGD   $0xf8, Z7, Z18, Z15
-	VCVTPS2PH    $0x03, Z15, Y16
-	VPANDD       Z6, Z14, Z15
-	VPADDD       Z6, Z15, Z15
-	VPTERNLOGD   $0xf8, Z7, Z15, Z14
-	VCVTPS2PH    $0x03, Z14, Y14
-	VINSERTI64X4 $0x01, Y14, Z16, Z14
-	VPTESTMW     Z8, Z14, K1
-	VPADDW       Z9, Z14, Z15
-	VPADDW       Z10, Z14, K1, Z15
-	VMOVDQU64    Z15, Z14
-	VPSLLW       $0x01, Z13, Z15
-	VPSLLW       $0x01, Z14, Z18
-	VPERMT2B     Z18, Z11, Z15
-	VPERMT2B     Z14, Z11, Z13
-	VPMINUB      Z12, Z15, Z15
-	VPTERNLOGD   $0xf8, Z4, Z13, Z15
+scaled3:
+	VPTESTMD     Z6, Z16, K1
+	VPADDD       Z7, Z16, Z21
+	VPADDD       Z8, Z16, K1, Z21
+	VCVTPS2PH    $0x03, Z21, Y14
+	VPTESTMD     Z6, Z11, K1
+	VPADDD       Z7, Z11, Z16
+	VPADDD       Z8, Z11, K1, Z16
+	VCVTPS2PH    $0x03, Z16, Y11
+	VINSERTI64X4 $0x01, Y11, Z14, Z11
+	VPTESTMD     Z6, Z13, K1
+	VPADDD       Z7, Z13, Z16
+	VPADDD       Z8, Z13, K1, Z16
+	VCVTPS2PH    $0x03, Z16, Y14
+	VPTESTMD     Z6, Z12, K1
+	VPADDD       Z7, Z12, Z13
+	VPADDD       Z8, Z12, K1, Z13
+	VCVTPS2PH    $0x03, Z13, Y12
+	VINSERTI64X4 $0x01, Y12, Z14, Z12
+	VPSLLW       $0x01, Z11, Z13
+	VPSLLW       $0x01, Z12, Z16
+	VPERMT2B     Z16, Z9, Z13
+	VPERMT2B     Z12, Z9, Z11
+	VPMINUB      Z10, Z13, Z13
+	VPTERNLOGD   $0xf8, Z4, Z11, Z13
+	VPTESTMD     Z6, Z20, K1
+	VPADDD       Z7, Z20, Z11
+	VPADDD       Z8, Z20, K1, Z11
+	VCVTPS2PH    $0x03, Z11, Y14
+	VPTESTMD     Z6, Z17, K1
+	VPADDD       Z7, Z17, Z11
+	VPADDD       Z8, Z17, K1, Z11
+	VCVTPS2PH    $0x03, Z11, Y11
+	VINSERTI64X4 $0x01, Y11, Z14, Z11
+	VPTESTMD     Z6, Z19, K1
+	VPADDD       Z7, Z19, Z12
+	VPADDD       Z8, Z19, K1, Z12
+	VCVTPS2PH    $0x03, Z12, Y14
+	VPTESTMD     Z6, Z18, K1
+	VPADDD       Z7, Z18, Z12
+	VPADDD       Z8, Z18, K1, Z12
+	VCVTPS2PH    $0x03, Z12, Y12
+	VINSERTI64X4 $0x01, Y12, Z14, Z12
+	VPSLLW       $0x01, Z11, Z16
+	VPSLLW       $0x01, Z12, Z17
+	VPERMT2B     Z17, Z9, Z16
+	VPERMT2B     Z12, Z9, Z11
+	VPMINUB      Z10, Z16, Z16
+	VPTERNLOGD   $0xf8, Z4, Z11, Z16
 	TESTL        $0x00000100, R15
 	JNZ          special5
-	VMOVDQU64    Z15, (R13)(AX*1)
-	JMP          stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z15, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z15, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z15, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z15, (R14)(AX*1)
+	VMOVDQU64    Z13, (R13)(AX*1)
+	VMOVDQU64    Z16, 64(R13)(AX*1)
 
 stored4:
-	ADDQ $+64, AX
-	CMPQ AX, $-64
+	ADDQ $+128, AX
+	CMPQ AX, $-128
 	JLE  loop
 
 rest:
@@ -1557,318 +1647,221 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z17, Z17, Z17
-	VPBROADCASTB AX, Z13
-	VPSUBB       Z13, Z17, Z13
-	VMOVDQU64    const0<>+0(SB), Z14
-	VPCMPUB      $0x01, Z13, Z14, K1
-	VMOVDQU8.Z   (DX)(AX*1), K1, Z13
-	VMOVDQU64    Z13, Z14
-	VMOVDQU64    Z13, Z15
-	VPERMI2B     Z1, Z0, Z14
-	VPERMI2B     Z3, Z2, Z15
-	VPTERNLOGD   $0xf8, Z4, Z13, Z14
-	VPUNPCKLBW   Z14, Z15, Z13
-	VPSLLD       $0x10, Z13, Z18
-	VPANDD       Z5, Z13, Z13
-	VPUNPCKHBW   Z14, Z15, Z14
-	VPSLLD       $0x10, Z14, Z15
-	VPANDD       Z5, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPBROADCASTB AX, Z11
+	VPSUBB       Z11, Z15, Z11
+	VMOVDQU64    const0<>+0(SB), Z12
+	VPCMPUB      $0x01, Z11, Z12, K1
+	VMOVDQU8.Z   (DX)(AX*1), K1, Z11
+	VMOVDQU64    Z11, Z12
+	VMOVDQU64    Z11, Z13
+	VPERMI2B     Z1, Z0, Z12
+	VPERMI2B     Z3, Z2, Z13
+	VPTERNLOGD   $0xf8, Z4, Z11, Z12
+	VPUNPCKLBW   Z12, Z13, Z11
+	VPSLLD       $0x10, Z11, Z16
+	VPANDD       Z5, Z11, Z11
+	VPUNPCKHBW   Z12, Z13, Z12
+	VPSLLD       $0x10, Z12, Z13
+	VPANDD       Z5, Z12, Z12
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU8.Z   (BX)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (BX)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU8.Z   (SI)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (SI)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU8.Z   (DI)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (DI)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU8.Z   (R8)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (R8)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU8.Z   (R9)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (R9)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU8.Z   (R10)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (R10)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU8.Z   (R11)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (R11)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU8.Z   (R12)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (R12)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU8.Z   (CX)(AX*1), K1, Z19
-	VMOVDQU64    Z19, Z20
-	VMOVDQU64    Z19, Z21
-	VPERMI2B     Z1, Z0, Z20
-	VPERMI2B     Z3, Z2, Z21
-	VPTERNLOGD   $0xf8, Z4, Z19, Z20
-	VPUNPCKLBW   Z20, Z21, Z19
-	VPSLLD       $0x10, Z19, Z22
-	VPANDD       Z5, Z19, Z19
-	VPUNPCKHBW   Z20, Z21, Z20
-	VPSLLD       $0x10, Z20, Z21
-	VPANDD       Z5, Z20, Z20
-	VADDPS       Z22, Z18, Z18
+	JE           combined6
+	VMOVDQU8.Z   (CX)(AX*1), K1, Z17
+	VMOVDQU64    Z17, Z18
+	VMOVDQU64    Z17, Z19
+	VPERMI2B     Z1, Z0, Z18
+	VPERMI2B     Z3, Z2, Z19
+	VPTERNLOGD   $0xf8, Z4, Z17, Z18
+	VPUNPCKLBW   Z18, Z19, Z17
+	VPSLLD       $0x10, Z17, Z20
+	VPANDD       Z5, Z17, Z17
+	VPUNPCKHBW   Z18, Z19, Z18
+	VPSLLD       $0x10, Z18, Z19
+	VPANDD       Z5, Z18, Z18
+	VADDPS       Z20, Z16, Z16
+	VADDPS       Z17, Z11, Z11
 	VADDPS       Z19, Z13, Z13
-	VADDPS       Z21, Z15, Z15
-	VADDPS       Z20, Z14, Z14
+	VADDPS       Z18, Z12, Z12
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z19
-	VMULPS       Z19, Z18, Z18
-	VMULPS       Z19, Z13, Z13
-	VMULPS       Z19, Z15, Z15
-	VMULPS       Z19, Z14, Z14
-	VPBROADCASTQ const17<>+0(SB), Z19
-	VPBROADCASTQ const18<>+0(SB), Z20
-	VPBROADCASTQ const19<>+0(SB), Z21
-	VPBROADCASTQ const20<>+0(SB), Z22
-	VPBROADCASTQ const21<>+0(SB), Z23
-	VPANDD       Z19, Z18, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z18, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z18, Z25
-	VMOVDQU64    Z25, Z18
-	VPANDD       Z19, Z13, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z13, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z13, Z25
-	VMOVDQU64    Z25, Z13
-	VPANDD       Z19, Z15, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z15, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z15, Z25
-	VMOVDQU64    Z25, Z15
-	VPANDD       Z19, Z14, Z19
-	VPMAXUD      Z20, Z19, Z19
-	VPMINUD      Z21, Z19, Z19
-	VPADDD       Z22, Z19, Z19
-	VADDPS       Z19, Z14, Z20
-	VSUBPS       Z19, Z20, Z20
-	VPTERNLOGD   $0xd8, Z23, Z14, Z20
-	VMOVDQU64    Z20, Z14
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z19
-	VDIVPS       Z19, Z18, Z18
-	VDIVPS       Z19, Z13, Z13
-	VDIVPS       Z19, Z15, Z15
-	VDIVPS       Z19, Z14, Z14
-	VPBROADCASTQ const17<>+0(SB), Z19
-	VPBROADCASTQ const18<>+0(SB), Z20
-	VPBROADCASTQ const19<>+0(SB), Z21
-	VPBROADCASTQ const20<>+0(SB), Z22
-	VPBROADCASTQ const21<>+0(SB), Z23
-	VPANDD       Z19, Z18, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z18, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z18, Z25
-	VMOVDQU64    Z25, Z18
-	VPANDD       Z19, Z13, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z13, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z13, Z25
-	VMOVDQU64    Z25, Z13
-	VPANDD       Z19, Z15, Z24
-	VPMAXUD      Z20, Z24, Z24
-	VPMINUD      Z21, Z24, Z24
-	VPADDD       Z22, Z24, Z24
-	VADDPS       Z24, Z15, Z25
-	VSUBPS       Z24, Z25, Z25
-	VPTERNLOGD   $0xd8, Z23, Z15, Z25
-	VMOVDQU64    Z25, Z15
-	VPANDD       Z19, Z14, Z19
-	VPMAXUD      Z20, Z19, Z19
-	VPMINUD      Z21, Z19, Z19
-	VPADDD       Z22, Z19, Z19
-	VADDPS       Z19, Z14, Z20
-	VSUBPS       Z19, Z20, Z20
-	VPTERNLOGD   $0xd8, Z23, Z14, Z20
-	VMOVDQU64    Z20, Z14
-
-divided11:
-	VPANDD       Z6, Z18, Z19
-	VPADDD       Z6, Z19, Z19
-	VPTERNLOGD   $0xf8, Z7, Z19, Z18
-	VCVTPS2PH    $0x03, Z18, Y16
-	VPANDD       Z6, Z13, Z18
-	VPADDD       Z6, Z18, Z18
-	VPTERNLOGD   $0xf8, Z7, Z18, Z13
-	VCVTPS2PH    $0x03, Z13, Y13
-	VINSERTI64X4 $0x01, Y13, Z16, Z13
-	VPTESTMW     Z8, Z13, K2
-	VPADDW       Z9, Z13, Z18
-	VPADDW       Z10, Z13, K2, Z18
-	VMOVDQU64    Z18, Z13
-	VPANDD       Z6, Z15, Z18
-	VPADDD       Z6, Z18, Z18
-	VPTERNLOGD   $0xf8, Z7, Z18, Z15
-	VCVTPS2PH    $0x03, Z15, Y16
-	VPANDD       Z6, Z14, Z15
-	VPADDD       Z6, Z15, Z15
-	VPTERNLOGD   $0xf8, Z7, Z15, Z14
-	VCVTPS2PH    $0x03, Z14, Y14
-	VINSERTI64X4 $0x01, Y14, Z16, Z14
-	VPTESTMW     Z8, Z14, K2
-	VPADDW       Z9, Z14, Z15
-	VPADDW       Z10, Z14, K2, Z15
-	VMOVDQU64    Z15, Z14
-	VPSLLW       $0x01, Z13, Z15
-	VPSLLW       $0x01, Z14, Z18
-	VPERMT2B     Z18, Z11, Z15
-	VPERMT2B     Z14, Z11, Z13
-	VPMINUB      Z12, Z15, Z15
-	VPTERNLOGD   $0xf8, Z4, Z13, Z15
-	VMOVDQU8     Z15, K1, (R13)(AX*1)
+scaled8:
+	VPTESTMD     Z6, Z16, K2
+	VPADDD       Z7, Z16, Z17
+	VPADDD       Z8, Z16, K2, Z17
+	VCVTPS2PH    $0x03, Z17, Y14
+	VPTESTMD     Z6, Z11, K2
+	VPADDD       Z7, Z11, Z16
+	VPADDD       Z8, Z11, K2, Z16
+	VCVTPS2PH    $0x03, Z16, Y11
+	VINSERTI64X4 $0x01, Y11, Z14, Z11
+	VPTESTMD     Z6, Z13, K2
+	VPADDD       Z7, Z13, Z16
+	VPADDD       Z8, Z13, K2, Z16
+	VCVTPS2PH    $0x03, Z16, Y14
+	VPTESTMD     Z6, Z12, K2
+	VPADDD       Z7, Z12, Z13
+	VPADDD       Z8, Z12, K2, Z13
+	VCVTPS2PH    $0x03, Z13, Y12
+	VINSERTI64X4 $0x01, Y12, Z14, Z12
+	VPSLLW       $0x01, Z11, Z13
+	VPSLLW       $0x01, Z12, Z16
+	VPERMT2B     Z16, Z9, Z13
+	VPERMT2B     Z12, Z9, Z11
+	VPMINUB      Z10, Z13, Z13
+	VPTERNLOGD   $0xf8, Z4, Z11, Z13
+	VMOVDQU8     Z13, K1, (R13)(AX*1)
 	TESTL        $0x00000400, R15
-	JZ           stored12
-	VMOVDQU8     Z15, K1, (R14)(AX*1)
+	JZ           stored9
+	VMOVDQU8     Z13, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -1881,91 +1874,378 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const5<>+0(SB)/8, $0x3838383837373700
-DATA const5<>+8(SB)/8, $0x3838383838383838
-DATA const5<>+16(SB)/8, $0x3939393939393939
-DATA const5<>+24(SB)/8, $0x3939393939393939
-DATA const5<>+32(SB)/8, $0x3a3a3a3a3a3a3a3a
-DATA const5<>+40(SB)/8, $0x3a3a3a3a3a3a3a3a
-DATA const5<>+48(SB)/8, $0x3b3b3b3b3b3b3b3b
-DATA const5<>+56(SB)/8, $0x3b3b3b3b3b3b3b3b
-GLOBL const5<>(SB), RODATA|NOPTR, $64
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z21
+	VMULPS       Z21, Z16, Z16
+	VMULPS       Z21, Z11, Z11
+	VMULPS       Z21, Z13, Z13
+	VMULPS       Z21, Z12, Z12
+	VPBROADCASTQ const16<>+0(SB), Z21
+	VPBROADCASTQ const17<>+0(SB), Z22
+	VPBROADCASTQ const18<>+0(SB), Z23
+	VPBROADCASTQ const19<>+0(SB), Z24
+	VPBROADCASTQ const20<>+0(SB), Z25
+	VPANDD       Z21, Z16, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z16, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z16, Z27
+	VMOVDQU64    Z27, Z16
+	VPANDD       Z21, Z11, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z11, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z11, Z27
+	VMOVDQU64    Z27, Z11
+	VPANDD       Z21, Z13, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z13, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z13, Z27
+	VMOVDQU64    Z27, Z13
+	VPANDD       Z21, Z12, Z21
+	VPMAXUD      Z22, Z21, Z21
+	VPMINUD      Z23, Z21, Z21
+	VPADDD       Z24, Z21, Z21
+	VADDPS       Z21, Z12, Z22
+	VSUBPS       Z21, Z22, Z22
+	VPTERNLOGD   $0xd8, Z25, Z12, Z22
+	VMOVDQU64    Z22, Z12
+	VPBROADCASTD 80(SP), Z21
+	VMULPS       Z21, Z20, Z20
+	VMULPS       Z21, Z17, Z17
+	VMULPS       Z21, Z19, Z19
+	VMULPS       Z21, Z18, Z18
+	VPBROADCASTQ const16<>+0(SB), Z21
+	VPBROADCASTQ const17<>+0(SB), Z22
+	VPBROADCASTQ const18<>+0(SB), Z23
+	VPBROADCASTQ const19<>+0(SB), Z24
+	VPBROADCASTQ const20<>+0(SB), Z25
+	VPANDD       Z21, Z20, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z20, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z20, Z27
+	VMOVDQU64    Z27, Z20
+	VPANDD       Z21, Z17, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z17, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z17, Z27
+	VMOVDQU64    Z27, Z17
+	VPANDD       Z21, Z19, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z19, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z19, Z27
+	VMOVDQU64    Z27, Z19
+	VPANDD       Z21, Z18, Z21
+	VPMAXUD      Z22, Z21, Z21
+	VPMINUD      Z23, Z21, Z21
+	VPADDD       Z24, Z21, Z21
+	VADDPS       Z21, Z18, Z22
+	VSUBPS       Z21, Z22, Z22
+	VPTERNLOGD   $0xd8, Z25, Z18, Z22
+	VMOVDQU64    Z22, Z18
+	JMP          scaled3
 
-DATA const6<>+0(SB)/8, $0x3c3c3c3c3c3c3c3c
-DATA const6<>+8(SB)/8, $0x3c3c3c3c3c3c3c3c
-DATA const6<>+16(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const6<>+24(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const6<>+32(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const6<>+40(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const6<>+48(SB)/8, $0x3f3f3f3f3f3f3f3f
-DATA const6<>+56(SB)/8, $0x7f3f3f3f3f3f3f3f
+divide10:
+	VPBROADCASTD 80(SP), Z21
+	VDIVPS       Z21, Z16, Z16
+	VDIVPS       Z21, Z11, Z11
+	VDIVPS       Z21, Z13, Z13
+	VDIVPS       Z21, Z12, Z12
+	VPBROADCASTQ const16<>+0(SB), Z21
+	VPBROADCASTQ const17<>+0(SB), Z22
+	VPBROADCASTQ const18<>+0(SB), Z23
+	VPBROADCASTQ const19<>+0(SB), Z24
+	VPBROADCASTQ const20<>+0(SB), Z25
+	VPANDD       Z21, Z16, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z16, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z16, Z27
+	VMOVDQU64    Z27, Z16
+	VPANDD       Z21, Z11, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z11, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z11, Z27
+	VMOVDQU64    Z27, Z11
+	VPANDD       Z21, Z13, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z13, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z13, Z27
+	VMOVDQU64    Z27, Z13
+	VPANDD       Z21, Z12, Z21
+	VPMAXUD      Z22, Z21, Z21
+	VPMINUD      Z23, Z21, Z21
+	VPADDD       Z24, Z21, Z21
+	VADDPS       Z21, Z12, Z22
+	VSUBPS       Z21, Z22, Z22
+	VPTERNLOGD   $0xd8, Z25, Z12, Z22
+	VMOVDQU64    Z22, Z12
+	VPBROADCASTD 80(SP), Z21
+	VDIVPS       Z21, Z20, Z20
+	VDIVPS       Z21, Z17, Z17
+	VDIVPS       Z21, Z19, Z19
+	VDIVPS       Z21, Z18, Z18
+	VPBROADCASTQ const16<>+0(SB), Z21
+	VPBROADCASTQ const17<>+0(SB), Z22
+	VPBROADCASTQ const18<>+0(SB), Z23
+	VPBROADCASTQ const19<>+0(SB), Z24
+	VPBROADCASTQ const20<>+0(SB), Z25
+	VPANDD       Z21, Z20, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z20, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z20, Z27
+	VMOVDQU64    Z27, Z20
+	VPANDD       Z21, Z17, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z17, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z17, Z27
+	VMOVDQU64    Z27, Z17
+	VPANDD       Z21, Z19, Z26
+	VPMAXUD      Z22, Z26, Z26
+	VPMINUD      Z23, Z26, Z26
+	VPADDD       Z24, Z26, Z26
+	VADDPS       Z26, Z19, Z27
+	VSUBPS       Z26, Z27, Z27
+	VPTERNLOGD   $0xd8, Z25, Z19, Z27
+	VMOVDQU64    Z27, Z19
+	VPANDD       Z21, Z18, Z21
+	VPMAXUD      Z22, Z21, Z21
+	VPMINUD      Z23, Z21, Z21
+	VPADDD       Z24, Z21, Z21
+	VADDPS       Z21, Z18, Z22
+	VSUBPS       Z21, Z22, Z22
+	VPTERNLOGD   $0xd8, Z25, Z18, Z22
+	VMOVDQU64    Z22, Z18
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z13, (R13)(AX*1)
+	VMOVDQU64 Z16, 64(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z13, (R13)(AX*1)
+	VMOVNTDQ Z16, 64(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z13, (R14)(AX*1)
+	VMOVDQU64 Z16, 64(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z13, (R14)(AX*1)
+	VMOVNTDQ Z16, 64(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z17
+	VMULPS       Z17, Z16, Z16
+	VMULPS       Z17, Z11, Z11
+	VMULPS       Z17, Z13, Z13
+	VMULPS       Z17, Z12, Z12
+	VPBROADCASTQ const16<>+0(SB), Z17
+	VPBROADCASTQ const17<>+0(SB), Z18
+	VPBROADCASTQ const18<>+0(SB), Z19
+	VPBROADCASTQ const19<>+0(SB), Z20
+	VPBROADCASTQ const20<>+0(SB), Z21
+	VPANDD       Z17, Z16, Z22
+	VPMAXUD      Z18, Z22, Z22
+	VPMINUD      Z19, Z22, Z22
+	VPADDD       Z20, Z22, Z22
+	VADDPS       Z22, Z16, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z21, Z16, Z23
+	VMOVDQU64    Z23, Z16
+	VPANDD       Z17, Z11, Z22
+	VPMAXUD      Z18, Z22, Z22
+	VPMINUD      Z19, Z22, Z22
+	VPADDD       Z20, Z22, Z22
+	VADDPS       Z22, Z11, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z21, Z11, Z23
+	VMOVDQU64    Z23, Z11
+	VPANDD       Z17, Z13, Z22
+	VPMAXUD      Z18, Z22, Z22
+	VPMINUD      Z19, Z22, Z22
+	VPADDD       Z20, Z22, Z22
+	VADDPS       Z22, Z13, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z21, Z13, Z23
+	VMOVDQU64    Z23, Z13
+	VPANDD       Z17, Z12, Z17
+	VPMAXUD      Z18, Z17, Z17
+	VPMINUD      Z19, Z17, Z17
+	VPADDD       Z20, Z17, Z17
+	VADDPS       Z17, Z12, Z18
+	VSUBPS       Z17, Z18, Z18
+	VPTERNLOGD   $0xd8, Z21, Z12, Z18
+	VMOVDQU64    Z18, Z12
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z17
+	VDIVPS       Z17, Z16, Z16
+	VDIVPS       Z17, Z11, Z11
+	VDIVPS       Z17, Z13, Z13
+	VDIVPS       Z17, Z12, Z12
+	VPBROADCASTQ const16<>+0(SB), Z17
+	VPBROADCASTQ const17<>+0(SB), Z18
+	VPBROADCASTQ const18<>+0(SB), Z19
+	VPBROADCASTQ const19<>+0(SB), Z20
+	VPBROADCASTQ const20<>+0(SB), Z21
+	VPANDD       Z17, Z16, Z22
+	VPMAXUD      Z18, Z22, Z22
+	VPMINUD      Z19, Z22, Z22
+	VPADDD       Z20, Z22, Z22
+	VADDPS       Z22, Z16, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z21, Z16, Z23
+	VMOVDQU64    Z23, Z16
+	VPANDD       Z17, Z11, Z22
+	VPMAXUD      Z18, Z22, Z22
+	VPMINUD      Z19, Z22, Z22
+	VPADDD       Z20, Z22, Z22
+	VADDPS       Z22, Z11, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z21, Z11, Z23
+	VMOVDQU64    Z23, Z11
+	VPANDD       Z17, Z13, Z22
+	VPMAXUD      Z18, Z22, Z22
+	VPMINUD      Z19, Z22, Z22
+	VPADDD       Z20, Z22, Z22
+	VADDPS       Z22, Z13, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z21, Z13, Z23
+	VMOVDQU64    Z23, Z13
+	VPANDD       Z17, Z12, Z17
+	VPMAXUD      Z18, Z17, Z17
+	VPMINUD      Z19, Z17, Z17
+	VPADDD       Z20, Z17, Z17
+	VADDPS       Z17, Z12, Z18
+	VSUBPS       Z17, Z18, Z18
+	VPTERNLOGD   $0xd8, Z21, Z12, Z18
+	VMOVDQU64    Z18, Z12
+	JMP          scaled8
+
+DATA const6<>+0(SB)/8, $0x3838383837373700
+DATA const6<>+8(SB)/8, $0x3838383838383838
+DATA const6<>+16(SB)/8, $0x3939393939393939
+DATA const6<>+24(SB)/8, $0x3939393939393939
+DATA const6<>+32(SB)/8, $0x3a3a3a3a3a3a3a3a
+DATA const6<>+40(SB)/8, $0x3a3a3a3a3a3a3a3a
+DATA const6<>+48(SB)/8, $0x3b3b3b3b3b3b3b3b
+DATA const6<>+56(SB)/8, $0x3b3b3b3b3b3b3b3b
 GLOBL const6<>(SB), RODATA|NOPTR, $64
 
-DATA const7<>+0(SB)/8, $0x60402000c0800000
-DATA const7<>+8(SB)/8, $0xf0e0d0c0b0a09080
-DATA const7<>+16(SB)/8, $0x7060504030201000
-DATA const7<>+24(SB)/8, $0xf0e0d0c0b0a09080
-DATA const7<>+32(SB)/8, $0x7060504030201000
-DATA const7<>+40(SB)/8, $0xf0e0d0c0b0a09080
-DATA const7<>+48(SB)/8, $0x7060504030201000
-DATA const7<>+56(SB)/8, $0xf0e0d0c0b0a09080
+DATA const7<>+0(SB)/8, $0x3c3c3c3c3c3c3c3c
+DATA const7<>+8(SB)/8, $0x3c3c3c3c3c3c3c3c
+DATA const7<>+16(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const7<>+24(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const7<>+32(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const7<>+40(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const7<>+48(SB)/8, $0x3f3f3f3f3f3f3f3f
+DATA const7<>+56(SB)/8, $0x7f3f3f3f3f3f3f3f
 GLOBL const7<>(SB), RODATA|NOPTR, $64
 
-DATA const8<>+0(SB)/8, $0x7060504030201000
+DATA const8<>+0(SB)/8, $0x60402000c0800000
 DATA const8<>+8(SB)/8, $0xf0e0d0c0b0a09080
 DATA const8<>+16(SB)/8, $0x7060504030201000
 DATA const8<>+24(SB)/8, $0xf0e0d0c0b0a09080
 DATA const8<>+32(SB)/8, $0x7060504030201000
 DATA const8<>+40(SB)/8, $0xf0e0d0c0b0a09080
 DATA const8<>+48(SB)/8, $0x7060504030201000
-DATA const8<>+56(SB)/8, $0xc0e0d0c0b0a09080
+DATA const8<>+56(SB)/8, $0xf0e0d0c0b0a09080
 GLOBL const8<>(SB), RODATA|NOPTR, $64
 
-DATA const9<>+0(SB)/8, $0x8080808080808080
-GLOBL const9<>(SB), RODATA|NOPTR, $8
+DATA const9<>+0(SB)/8, $0x7060504030201000
+DATA const9<>+8(SB)/8, $0xf0e0d0c0b0a09080
+DATA const9<>+16(SB)/8, $0x7060504030201000
+DATA const9<>+24(SB)/8, $0xf0e0d0c0b0a09080
+DATA const9<>+32(SB)/8, $0x7060504030201000
+DATA const9<>+40(SB)/8, $0xf0e0d0c0b0a09080
+DATA const9<>+48(SB)/8, $0x7060504030201000
+DATA const9<>+56(SB)/8, $0xc0e0d0c0b0a09080
+GLOBL const9<>(SB), RODATA|NOPTR, $64
 
-DATA const10<>+0(SB)/8, $0x00001fff00001fff
+DATA const10<>+0(SB)/8, $0x8080808080808080
 GLOBL const10<>(SB), RODATA|NOPTR, $8
 
-DATA const11<>+0(SB)/8, $0x0000200000002000
+DATA const11<>+0(SB)/8, $0x0010000000100000
 GLOBL const11<>(SB), RODATA|NOPTR, $8
 
-DATA const12<>+0(SB)/8, $0x0080008000800080
+DATA const12<>+0(SB)/8, $0x0007ffff0007ffff
 GLOBL const12<>(SB), RODATA|NOPTR, $8
 
-DATA const13<>+0(SB)/8, $0x003f003f003f003f
+DATA const13<>+0(SB)/8, $0x0008000000080000
 GLOBL const13<>(SB), RODATA|NOPTR, $8
 
-DATA const14<>+0(SB)/8, $0x0040004000400040
-GLOBL const14<>(SB), RODATA|NOPTR, $8
+DATA const14<>+0(SB)/8, $0x2707250523032101
+DATA const14<>+8(SB)/8, $0x6747654563436141
+DATA const14<>+16(SB)/8, $0x2f0f2d0d2b0b2909
+DATA const14<>+24(SB)/8, $0x6f4f6d4d6b4b6949
+DATA const14<>+32(SB)/8, $0x3717351533133111
+DATA const14<>+40(SB)/8, $0x7757755573537151
+DATA const14<>+48(SB)/8, $0x3f1f3d1d3b1b3919
+DATA const14<>+56(SB)/8, $0x7f5f7d5d7b5b7959
+GLOBL const14<>(SB), RODATA|NOPTR, $64
 
-DATA const15<>+0(SB)/8, $0x2707250523032101
-DATA const15<>+8(SB)/8, $0x6747654563436141
-DATA const15<>+16(SB)/8, $0x2f0f2d0d2b0b2909
-DATA const15<>+24(SB)/8, $0x6f4f6d4d6b4b6949
-DATA const15<>+32(SB)/8, $0x3717351533133111
-DATA const15<>+40(SB)/8, $0x7757755573537151
-DATA const15<>+48(SB)/8, $0x3f1f3d1d3b1b3919
-DATA const15<>+56(SB)/8, $0x7f5f7d5d7b5b7959
-GLOBL const15<>(SB), RODATA|NOPTR, $64
+DATA const15<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
+GLOBL const15<>(SB), RODATA|NOPTR, $8
 
-DATA const16<>+0(SB)/8, $0x7f7f7f7f7f7f7f7f
+DATA const16<>+0(SB)/8, $0x7f8000007f800000
 GLOBL const16<>(SB), RODATA|NOPTR, $8
 
-DATA const17<>+0(SB)/8, $0x7f8000007f800000
+DATA const17<>+0(SB)/8, $0x3880000038800000
 GLOBL const17<>(SB), RODATA|NOPTR, $8
 
-DATA const18<>+0(SB)/8, $0x3880000038800000
+DATA const18<>+0(SB)/8, $0x4000000040000000
 GLOBL const18<>(SB), RODATA|NOPTR, $8
 
-DATA const19<>+0(SB)/8, $0x4000000040000000
+DATA const19<>+0(SB)/8, $0x0a4000000a400000
 GLOBL const19<>(SB), RODATA|NOPTR, $8
 
-DATA const20<>+0(SB)/8, $0x0a4000000a400000
+DATA const20<>+0(SB)/8, $0x8000000080000000
 GLOBL const20<>(SB), RODATA|NOPTR, $8
-
-DATA const21<>+0(SB)/8, $0x8000000080000000
-GLOBL const21<>(SB), RODATA|NOPTR, $8
 
 // func sumFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -2001,19 +2281,19 @@ TEXT ·sumFloat8E5M2AVX512(SB), NOSPLIT, $88-48
 	MOVQ         R15, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VMOVDQU64    const22<>+0(SB), Z0
-	VMOVDQU64    const23<>+0(SB), Z1
-	VMOVDQU64    const24<>+0(SB), Z2
-	VMOVDQU64    const25<>+0(SB), Z3
-	VPBROADCASTQ const9<>+0(SB), Z4
-	VPBROADCASTQ const1<>+0(SB), Z5
-	VPBROADCASTQ const10<>+0(SB), Z6
-	VPBROADCASTQ const11<>+0(SB), Z7
-	VPBROADCASTQ const26<>+0(SB), Z8
-	VPBROADCASTQ const27<>+0(SB), Z9
-	VPBROADCASTQ const12<>+0(SB), Z10
-	VMOVDQU64    const15<>+0(SB), Z11
-	CMPQ         AX, $-64
+	VMOVDQU64    const21<>+0(SB), Z0
+	VMOVDQU64    const22<>+0(SB), Z1
+	VMOVDQU64    const23<>+0(SB), Z2
+	VMOVDQU64    const24<>+0(SB), Z3
+	VPBROADCASTQ const10<>+0(SB), Z4
+	VPBROADCASTQ const2<>+0(SB), Z5
+	VPBROADCASTQ const25<>+0(SB), Z6
+	VPBROADCASTQ const26<>+0(SB), Z7
+	VPBROADCASTQ const27<>+0(SB), Z8
+	VPBROADCASTQ const28<>+0(SB), Z9
+	VPBROADCASTQ const29<>+0(SB), Z10
+	VMOVDQU64    const14<>+0(SB), Z11
+	CMPQ         AX, $-128
 	JG           rest
 
 loop:
@@ -2029,283 +2309,346 @@ loop:
 	VPUNPCKHBW Z13, Z14, Z13
 	VPSLLD     $0x10, Z13, Z14
 	VPANDD     Z5, Z13, Z13
+	VMOVDQU64  64(DX)(AX*1), Z18
+	VMOVDQU64  Z18, Z19
+	VMOVDQU64  Z18, Z20
+	VPERMI2B   Z1, Z0, Z19
+	VPERMI2B   Z3, Z2, Z20
+	VPTERNLOGD $0xf8, Z4, Z18, Z19
+	VPUNPCKLBW Z19, Z20, Z18
+	VPSLLD     $0x10, Z18, Z21
+	VPANDD     Z5, Z18, Z18
+	VPUNPCKHBW Z19, Z20, Z19
+	VPSLLD     $0x10, Z19, Z20
+	VPANDD     Z5, Z19, Z19
 	CMPB       R15, $0x01
 	JE         combined1
-	VMOVDQU64  (BX)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (BX)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(BX)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x02
 	JE         combined1
-	VMOVDQU64  (SI)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (SI)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(SI)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x03
 	JE         combined1
-	VMOVDQU64  (DI)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (DI)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(DI)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x04
 	JE         combined1
-	VMOVDQU64  (R8)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (R8)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(R8)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x05
 	JE         combined1
-	VMOVDQU64  (R9)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (R9)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(R9)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x06
 	JE         combined1
-	VMOVDQU64  (R10)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (R10)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(R10)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x07
 	JE         combined1
-	VMOVDQU64  (R11)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (R11)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(R11)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x08
 	JE         combined1
-	VMOVDQU64  (R12)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (R12)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(R12)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 	CMPB       R15, $0x09
 	JE         combined1
-	VMOVDQU64  (CX)(AX*1), Z18
-	VMOVDQU64  Z18, Z19
-	VMOVDQU64  Z18, Z20
-	VPERMI2B   Z1, Z0, Z19
-	VPERMI2B   Z3, Z2, Z20
-	VPTERNLOGD $0xf8, Z4, Z18, Z19
-	VPUNPCKLBW Z19, Z20, Z18
-	VPSLLD     $0x10, Z18, Z21
-	VPANDD     Z5, Z18, Z18
-	VPUNPCKHBW Z19, Z20, Z19
-	VPSLLD     $0x10, Z19, Z20
-	VPANDD     Z5, Z19, Z19
-	VADDPS     Z21, Z17, Z17
-	VADDPS     Z18, Z12, Z12
-	VADDPS     Z20, Z14, Z14
-	VADDPS     Z19, Z13, Z13
+	VMOVDQU64  (CX)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z17, Z17
+	VADDPS     Z22, Z12, Z12
+	VADDPS     Z24, Z14, Z14
+	VADDPS     Z23, Z13, Z13
+	VMOVDQU64  64(CX)(AX*1), Z22
+	VMOVDQU64  Z22, Z23
+	VMOVDQU64  Z22, Z24
+	VPERMI2B   Z1, Z0, Z23
+	VPERMI2B   Z3, Z2, Z24
+	VPTERNLOGD $0xf8, Z4, Z22, Z23
+	VPUNPCKLBW Z23, Z24, Z22
+	VPSLLD     $0x10, Z22, Z25
+	VPANDD     Z5, Z22, Z22
+	VPUNPCKHBW Z23, Z24, Z23
+	VPSLLD     $0x10, Z23, Z24
+	VPANDD     Z5, Z23, Z23
+	VADDPS     Z25, Z21, Z21
+	VADDPS     Z22, Z18, Z18
+	VADDPS     Z24, Z20, Z20
+	VADDPS     Z23, Z19, Z19
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z18
-	VMULPS       Z18, Z17, Z17
-	VMULPS       Z18, Z12, Z12
-	VMULPS       Z18, Z14, Z14
-	VMULPS       Z18, Z13, Z13
-	VPBROADCASTQ const17<>+0(SB), Z18
-	VPBROADCASTQ const18<>+0(SB), Z19
-	VPBROADCASTQ const28<>+0(SB), Z20
-	VPBROADCASTQ const29<>+0(SB), Z21
-	VPBROADCASTQ const21<>+0(SB), Z22
-	VPANDD       Z18, Z17, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z17, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z17, Z24
-	VMOVDQU64    Z24, Z17
-	VPANDD       Z18, Z12, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z12, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z12, Z24
-	VMOVDQU64    Z24, Z12
-	VPANDD       Z18, Z14, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z14, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z14, Z24
-	VMOVDQU64    Z24, Z14
-	VPANDD       Z18, Z13, Z18
-	VPMAXUD      Z19, Z18, Z18
-	VPMINUD      Z20, Z18, Z18
-	VPADDD       Z21, Z18, Z18
-	VADDPS       Z18, Z13, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z22, Z13, Z19
-	VMOVDQU64    Z19, Z13
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z18
-	VDIVPS       Z18, Z17, Z17
-	VDIVPS       Z18, Z12, Z12
-	VDIVPS       Z18, Z14, Z14
-	VDIVPS       Z18, Z13, Z13
-	VPBROADCASTQ const17<>+0(SB), Z18
-	VPBROADCASTQ const18<>+0(SB), Z19
-	VPBROADCASTQ const28<>+0(SB), Z20
-	VPBROADCASTQ const29<>+0(SB), Z21
-	VPBROADCASTQ const21<>+0(SB), Z22
-	VPANDD       Z18, Z17, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z17, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z17, Z24
-	VMOVDQU64    Z24, Z17
-	VPANDD       Z18, Z12, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z12, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z12, Z24
-	VMOVDQU64    Z24, Z12
-	VPANDD       Z18, Z14, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z14, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z14, Z24
-	VMOVDQU64    Z24, Z14
-	VPANDD       Z18, Z13, Z18
-	VPMAXUD      Z19, Z18, Z18
-	VPMINUD      Z20, Z18, Z18
-	VPADDD       Z21, Z18, Z18
-	VADDPS       Z18, Z13, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z22, Z13, Z19
-	VMOVDQU64    Z19, Z13
-
-divided3:
-	VPANDD       Z6, Z17, Z18
-	VPADDD       Z6, Z18, Z18
-	VPTERNLOGD   $0xf8, Z7, Z18, Z17
+scaled3:
+	VPTESTMD     Z6, Z17, K1
+	VPORD        Z7, Z17, K1, Z17
 	VCVTPS2PH    $0x03, Z17, Y15
-	VPANDD       Z6, Z12, Z17
-	VPADDD       Z6, Z17, Z17
-	VPTERNLOGD   $0xf8, Z7, Z17, Z12
+	VPTESTMD     Z6, Z12, K1
+	VPORD        Z7, Z12, K1, Z12
 	VCVTPS2PH    $0x03, Z12, Y12
 	VINSERTI64X4 $0x01, Y12, Z15, Z12
 	VPTESTMW     Z8, Z12, K1
 	VPADDW       Z9, Z12, Z17
 	VPADDW       Z10, Z12, K1, Z17
 	VMOVDQU64    Z17, Z12
-	VPANDD       Z6, Z14, Z17
-	VPADDD       Z6, Z17, Z17
-	VPTERNLOGD   $0xf8, Z7, Z17, Z14
+	VPTESTMD     Z6, Z14, K1
+	VPORD        Z7, Z14, K1, Z14
 	VCVTPS2PH    $0x03, Z14, Y15
-	VPANDD       Z6, Z13, Z14
-	VPADDD       Z6, Z14, Z14
-	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPTESTMD     Z6, Z13, K1
+	VPORD        Z7, Z13, K1, Z13
 	VCVTPS2PH    $0x03, Z13, Y13
 	VINSERTI64X4 $0x01, Y13, Z15, Z13
 	VPTESTMW     Z8, Z13, K1
@@ -2313,34 +2656,37 @@ divided3:
 	VPADDW       Z10, Z13, K1, Z14
 	VMOVDQU64    Z14, Z13
 	VPERMT2B     Z13, Z11, Z12
+	VPTESTMD     Z6, Z21, K1
+	VPORD        Z7, Z21, K1, Z21
+	VCVTPS2PH    $0x03, Z21, Y15
+	VPTESTMD     Z6, Z18, K1
+	VPORD        Z7, Z18, K1, Z18
+	VCVTPS2PH    $0x03, Z18, Y13
+	VINSERTI64X4 $0x01, Y13, Z15, Z13
+	VPTESTMW     Z8, Z13, K1
+	VPADDW       Z9, Z13, Z14
+	VPADDW       Z10, Z13, K1, Z14
+	VMOVDQU64    Z14, Z13
+	VPTESTMD     Z6, Z20, K1
+	VPORD        Z7, Z20, K1, Z20
+	VCVTPS2PH    $0x03, Z20, Y15
+	VPTESTMD     Z6, Z19, K1
+	VPORD        Z7, Z19, K1, Z19
+	VCVTPS2PH    $0x03, Z19, Y14
+	VINSERTI64X4 $0x01, Y14, Z15, Z14
+	VPTESTMW     Z8, Z14, K1
+	VPADDW       Z9, Z14, Z17
+	VPADDW       Z10, Z14, K1, Z17
+	VMOVDQU64    Z17, Z14
+	VPERMT2B     Z14, Z11, Z13
 	TESTL        $0x00000100, R15
 	JNZ          special5
 	VMOVDQU64    Z12, (R13)(AX*1)
-	JMP          stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z12, (R13)(AX*1)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z12, (R13)(AX*1)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z12, (R14)(AX*1)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z12, (R14)(AX*1)
+	VMOVDQU64    Z13, 64(R13)(AX*1)
 
 stored4:
-	ADDQ $+64, AX
-	CMPQ AX, $-64
+	ADDQ $+128, AX
+	CMPQ AX, $-128
 	JLE  loop
 
 rest:
@@ -2366,7 +2712,7 @@ blocks:
 	VPSLLD       $0x10, Z13, Z14
 	VPANDD       Z5, Z13, Z13
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2384,7 +2730,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2402,7 +2748,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2420,7 +2766,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2438,7 +2784,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2456,7 +2802,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2474,7 +2820,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2492,7 +2838,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2510,7 +2856,7 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z18
 	VMOVDQU64    Z18, Z19
 	VMOVDQU64    Z18, Z20
@@ -2528,120 +2874,27 @@ blocks:
 	VADDPS       Z20, Z14, Z14
 	VADDPS       Z19, Z13, Z13
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z18
-	VMULPS       Z18, Z17, Z17
-	VMULPS       Z18, Z12, Z12
-	VMULPS       Z18, Z14, Z14
-	VMULPS       Z18, Z13, Z13
-	VPBROADCASTQ const17<>+0(SB), Z18
-	VPBROADCASTQ const18<>+0(SB), Z19
-	VPBROADCASTQ const28<>+0(SB), Z20
-	VPBROADCASTQ const29<>+0(SB), Z21
-	VPBROADCASTQ const21<>+0(SB), Z22
-	VPANDD       Z18, Z17, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z17, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z17, Z24
-	VMOVDQU64    Z24, Z17
-	VPANDD       Z18, Z12, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z12, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z12, Z24
-	VMOVDQU64    Z24, Z12
-	VPANDD       Z18, Z14, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z14, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z14, Z24
-	VMOVDQU64    Z24, Z14
-	VPANDD       Z18, Z13, Z18
-	VPMAXUD      Z19, Z18, Z18
-	VPMINUD      Z20, Z18, Z18
-	VPADDD       Z21, Z18, Z18
-	VADDPS       Z18, Z13, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z22, Z13, Z19
-	VMOVDQU64    Z19, Z13
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z18
-	VDIVPS       Z18, Z17, Z17
-	VDIVPS       Z18, Z12, Z12
-	VDIVPS       Z18, Z14, Z14
-	VDIVPS       Z18, Z13, Z13
-	VPBROADCASTQ const17<>+0(SB), Z18
-	VPBROADCASTQ const18<>+0(SB), Z19
-	VPBROADCASTQ const28<>+0(SB), Z20
-	VPBROADCASTQ const29<>+0(SB), Z21
-	VPBROADCASTQ const21<>+0(SB), Z22
-	VPANDD       Z18, Z17, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z17, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z17, Z24
-	VMOVDQU64    Z24, Z17
-	VPANDD       Z18, Z12, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z12, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z12, Z24
-	VMOVDQU64    Z24, Z12
-	VPANDD       Z18, Z14, Z23
-	VPMAXUD      Z19, Z23, Z23
-	VPMINUD      Z20, Z23, Z23
-	VPADDD       Z21, Z23, Z23
-	VADDPS       Z23, Z14, Z24
-	VSUBPS       Z23, Z24, Z24
-	VPTERNLOGD   $0xd8, Z22, Z14, Z24
-	VMOVDQU64    Z24, Z14
-	VPANDD       Z18, Z13, Z18
-	VPMAXUD      Z19, Z18, Z18
-	VPMINUD      Z20, Z18, Z18
-	VPADDD       Z21, Z18, Z18
-	VADDPS       Z18, Z13, Z19
-	VSUBPS       Z18, Z19, Z19
-	VPTERNLOGD   $0xd8, Z22, Z13, Z19
-	VMOVDQU64    Z19, Z13
-
-divided11:
-	VPANDD       Z6, Z17, Z18
-	VPADDD       Z6, Z18, Z18
-	VPTERNLOGD   $0xf8, Z7, Z18, Z17
+scaled8:
+	VPTESTMD     Z6, Z17, K2
+	VPORD        Z7, Z17, K2, Z17
 	VCVTPS2PH    $0x03, Z17, Y15
-	VPANDD       Z6, Z12, Z17
-	VPADDD       Z6, Z17, Z17
-	VPTERNLOGD   $0xf8, Z7, Z17, Z12
+	VPTESTMD     Z6, Z12, K2
+	VPORD        Z7, Z12, K2, Z12
 	VCVTPS2PH    $0x03, Z12, Y12
 	VINSERTI64X4 $0x01, Y12, Z15, Z12
 	VPTESTMW     Z8, Z12, K2
 	VPADDW       Z9, Z12, Z17
 	VPADDW       Z10, Z12, K2, Z17
 	VMOVDQU64    Z17, Z12
-	VPANDD       Z6, Z14, Z17
-	VPADDD       Z6, Z17, Z17
-	VPTERNLOGD   $0xf8, Z7, Z17, Z14
+	VPTESTMD     Z6, Z14, K2
+	VPORD        Z7, Z14, K2, Z14
 	VCVTPS2PH    $0x03, Z14, Y15
-	VPANDD       Z6, Z13, Z14
-	VPADDD       Z6, Z14, Z14
-	VPTERNLOGD   $0xf8, Z7, Z14, Z13
+	VPTESTMD     Z6, Z13, K2
+	VPORD        Z7, Z13, K2, Z13
 	VCVTPS2PH    $0x03, Z13, Y13
 	VINSERTI64X4 $0x01, Y13, Z15, Z13
 	VPTESTMW     Z8, Z13, K2
@@ -2651,10 +2904,10 @@ divided11:
 	VPERMT2B     Z13, Z11, Z12
 	VMOVDQU8     Z12, K1, (R13)(AX*1)
 	TESTL        $0x00000400, R15
-	JZ           stored12
+	JZ           stored9
 	VMOVDQU8     Z12, K1, (R14)(AX*1)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -2667,57 +2920,359 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const22<>+0(SB)/8, $0x3838383838383700
-DATA const22<>+8(SB)/8, $0x3939393939393939
-DATA const22<>+16(SB)/8, $0x3a3a3a3a3a3a3a3a
-DATA const22<>+24(SB)/8, $0x3b3b3b3b3b3b3b3b
-DATA const22<>+32(SB)/8, $0x3c3c3c3c3c3c3c3c
-DATA const22<>+40(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const22<>+48(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const22<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z22
+	VMULPS       Z22, Z17, Z17
+	VMULPS       Z22, Z12, Z12
+	VMULPS       Z22, Z14, Z14
+	VMULPS       Z22, Z13, Z13
+	VPBROADCASTQ const16<>+0(SB), Z22
+	VPBROADCASTQ const17<>+0(SB), Z23
+	VPBROADCASTQ const30<>+0(SB), Z24
+	VPBROADCASTQ const31<>+0(SB), Z25
+	VPBROADCASTQ const20<>+0(SB), Z26
+	VPANDD       Z22, Z17, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z17, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z17, Z28
+	VMOVDQU64    Z28, Z17
+	VPANDD       Z22, Z12, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z12, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z12, Z28
+	VMOVDQU64    Z28, Z12
+	VPANDD       Z22, Z14, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z14, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z14, Z28
+	VMOVDQU64    Z28, Z14
+	VPANDD       Z22, Z13, Z22
+	VPMAXUD      Z23, Z22, Z22
+	VPMINUD      Z24, Z22, Z22
+	VPADDD       Z25, Z22, Z22
+	VADDPS       Z22, Z13, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z26, Z13, Z23
+	VMOVDQU64    Z23, Z13
+	VPBROADCASTD 80(SP), Z22
+	VMULPS       Z22, Z21, Z21
+	VMULPS       Z22, Z18, Z18
+	VMULPS       Z22, Z20, Z20
+	VMULPS       Z22, Z19, Z19
+	VPBROADCASTQ const16<>+0(SB), Z22
+	VPBROADCASTQ const17<>+0(SB), Z23
+	VPBROADCASTQ const30<>+0(SB), Z24
+	VPBROADCASTQ const31<>+0(SB), Z25
+	VPBROADCASTQ const20<>+0(SB), Z26
+	VPANDD       Z22, Z21, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z21, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z21, Z28
+	VMOVDQU64    Z28, Z21
+	VPANDD       Z22, Z18, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z18, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z18, Z28
+	VMOVDQU64    Z28, Z18
+	VPANDD       Z22, Z20, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z20, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z20, Z28
+	VMOVDQU64    Z28, Z20
+	VPANDD       Z22, Z19, Z22
+	VPMAXUD      Z23, Z22, Z22
+	VPMINUD      Z24, Z22, Z22
+	VPADDD       Z25, Z22, Z22
+	VADDPS       Z22, Z19, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z26, Z19, Z23
+	VMOVDQU64    Z23, Z19
+	JMP          scaled3
+
+divide10:
+	VPBROADCASTD 80(SP), Z22
+	VDIVPS       Z22, Z17, Z17
+	VDIVPS       Z22, Z12, Z12
+	VDIVPS       Z22, Z14, Z14
+	VDIVPS       Z22, Z13, Z13
+	VPBROADCASTQ const16<>+0(SB), Z22
+	VPBROADCASTQ const17<>+0(SB), Z23
+	VPBROADCASTQ const30<>+0(SB), Z24
+	VPBROADCASTQ const31<>+0(SB), Z25
+	VPBROADCASTQ const20<>+0(SB), Z26
+	VPANDD       Z22, Z17, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z17, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z17, Z28
+	VMOVDQU64    Z28, Z17
+	VPANDD       Z22, Z12, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z12, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z12, Z28
+	VMOVDQU64    Z28, Z12
+	VPANDD       Z22, Z14, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z14, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z14, Z28
+	VMOVDQU64    Z28, Z14
+	VPANDD       Z22, Z13, Z22
+	VPMAXUD      Z23, Z22, Z22
+	VPMINUD      Z24, Z22, Z22
+	VPADDD       Z25, Z22, Z22
+	VADDPS       Z22, Z13, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z26, Z13, Z23
+	VMOVDQU64    Z23, Z13
+	VPBROADCASTD 80(SP), Z22
+	VDIVPS       Z22, Z21, Z21
+	VDIVPS       Z22, Z18, Z18
+	VDIVPS       Z22, Z20, Z20
+	VDIVPS       Z22, Z19, Z19
+	VPBROADCASTQ const16<>+0(SB), Z22
+	VPBROADCASTQ const17<>+0(SB), Z23
+	VPBROADCASTQ const30<>+0(SB), Z24
+	VPBROADCASTQ const31<>+0(SB), Z25
+	VPBROADCASTQ const20<>+0(SB), Z26
+	VPANDD       Z22, Z21, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z21, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z21, Z28
+	VMOVDQU64    Z28, Z21
+	VPANDD       Z22, Z18, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z18, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z18, Z28
+	VMOVDQU64    Z28, Z18
+	VPANDD       Z22, Z20, Z27
+	VPMAXUD      Z23, Z27, Z27
+	VPMINUD      Z24, Z27, Z27
+	VPADDD       Z25, Z27, Z27
+	VADDPS       Z27, Z20, Z28
+	VSUBPS       Z27, Z28, Z28
+	VPTERNLOGD   $0xd8, Z26, Z20, Z28
+	VMOVDQU64    Z28, Z20
+	VPANDD       Z22, Z19, Z22
+	VPMAXUD      Z23, Z22, Z22
+	VPMINUD      Z24, Z22, Z22
+	VPADDD       Z25, Z22, Z22
+	VADDPS       Z22, Z19, Z23
+	VSUBPS       Z22, Z23, Z23
+	VPTERNLOGD   $0xd8, Z26, Z19, Z23
+	VMOVDQU64    Z23, Z19
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z12, (R13)(AX*1)
+	VMOVDQU64 Z13, 64(R13)(AX*1)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z12, (R13)(AX*1)
+	VMOVNTDQ Z13, 64(R13)(AX*1)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z12, (R14)(AX*1)
+	VMOVDQU64 Z13, 64(R14)(AX*1)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z12, (R14)(AX*1)
+	VMOVNTDQ Z13, 64(R14)(AX*1)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z18
+	VMULPS       Z18, Z17, Z17
+	VMULPS       Z18, Z12, Z12
+	VMULPS       Z18, Z14, Z14
+	VMULPS       Z18, Z13, Z13
+	VPBROADCASTQ const16<>+0(SB), Z18
+	VPBROADCASTQ const17<>+0(SB), Z19
+	VPBROADCASTQ const30<>+0(SB), Z20
+	VPBROADCASTQ const31<>+0(SB), Z21
+	VPBROADCASTQ const20<>+0(SB), Z22
+	VPANDD       Z18, Z17, Z23
+	VPMAXUD      Z19, Z23, Z23
+	VPMINUD      Z20, Z23, Z23
+	VPADDD       Z21, Z23, Z23
+	VADDPS       Z23, Z17, Z24
+	VSUBPS       Z23, Z24, Z24
+	VPTERNLOGD   $0xd8, Z22, Z17, Z24
+	VMOVDQU64    Z24, Z17
+	VPANDD       Z18, Z12, Z23
+	VPMAXUD      Z19, Z23, Z23
+	VPMINUD      Z20, Z23, Z23
+	VPADDD       Z21, Z23, Z23
+	VADDPS       Z23, Z12, Z24
+	VSUBPS       Z23, Z24, Z24
+	VPTERNLOGD   $0xd8, Z22, Z12, Z24
+	VMOVDQU64    Z24, Z12
+	VPANDD       Z18, Z14, Z23
+	VPMAXUD      Z19, Z23, Z23
+	VPMINUD      Z20, Z23, Z23
+	VPADDD       Z21, Z23, Z23
+	VADDPS       Z23, Z14, Z24
+	VSUBPS       Z23, Z24, Z24
+	VPTERNLOGD   $0xd8, Z22, Z14, Z24
+	VMOVDQU64    Z24, Z14
+	VPANDD       Z18, Z13, Z18
+	VPMAXUD      Z19, Z18, Z18
+	VPMINUD      Z20, Z18, Z18
+	VPADDD       Z21, Z18, Z18
+	VADDPS       Z18, Z13, Z19
+	VSUBPS       Z18, Z19, Z19
+	VPTERNLOGD   $0xd8, Z22, Z13, Z19
+	VMOVDQU64    Z19, Z13
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z18
+	VDIVPS       Z18, Z17, Z17
+	VDIVPS       Z18, Z12, Z12
+	VDIVPS       Z18, Z14, Z14
+	VDIVPS       Z18, Z13, Z13
+	VPBROADCASTQ const16<>+0(SB), Z18
+	VPBROADCASTQ const17<>+0(SB), Z19
+	VPBROADCASTQ const30<>+0(SB), Z20
+	VPBROADCASTQ const31<>+0(SB), Z21
+	VPBROADCASTQ const20<>+0(SB), Z22
+	VPANDD       Z18, Z17, Z23
+	VPMAXUD      Z19, Z23, Z23
+	VPMINUD      Z20, Z23, Z23
+	VPADDD       Z21, Z23, Z23
+	VADDPS       Z23, Z17, Z24
+	VSUBPS       Z23, Z24, Z24
+	VPTERNLOGD   $0xd8, Z22, Z17, Z24
+	VMOVDQU64    Z24, Z17
+	VPANDD       Z18, Z12, Z23
+	VPMAXUD      Z19, Z23, Z23
+	VPMINUD      Z20, Z23, Z23
+	VPADDD       Z21, Z23, Z23
+	VADDPS       Z23, Z12, Z24
+	VSUBPS       Z23, Z24, Z24
+	VPTERNLOGD   $0xd8, Z22, Z12, Z24
+	VMOVDQU64    Z24, Z12
+	VPANDD       Z18, Z14, Z23
+	VPMAXUD      Z19, Z23, Z23
+	VPMINUD      Z20, Z23, Z23
+	VPADDD       Z21, Z23, Z23
+	VADDPS       Z23, Z14, Z24
+	VSUBPS       Z23, Z24, Z24
+	VPTERNLOGD   $0xd8, Z22, Z14, Z24
+	VMOVDQU64    Z24, Z14
+	VPANDD       Z18, Z13, Z18
+	VPMAXUD      Z19, Z18, Z18
+	VPMINUD      Z20, Z18, Z18
+	VPADDD       Z21, Z18, Z18
+	VADDPS       Z18, Z13, Z19
+	VSUBPS       Z18, Z19, Z19
+	VPTERNLOGD   $0xd8, Z22, Z13, Z19
+	VMOVDQU64    Z19, Z13
+	JMP          scaled8
+
+DATA const21<>+0(SB)/8, $0x3838383838383700
+DATA const21<>+8(SB)/8, $0x3939393939393939
+DATA const21<>+16(SB)/8, $0x3a3a3a3a3a3a3a3a
+DATA const21<>+24(SB)/8, $0x3b3b3b3b3b3b3b3b
+DATA const21<>+32(SB)/8, $0x3c3c3c3c3c3c3c3c
+DATA const21<>+40(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const21<>+48(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const21<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
+GLOBL const21<>(SB), RODATA|NOPTR, $64
+
+DATA const22<>+0(SB)/8, $0x4040404040404040
+DATA const22<>+8(SB)/8, $0x4141414141414141
+DATA const22<>+16(SB)/8, $0x4242424242424242
+DATA const22<>+24(SB)/8, $0x4343434343434343
+DATA const22<>+32(SB)/8, $0x4444444444444444
+DATA const22<>+40(SB)/8, $0x4545454545454545
+DATA const22<>+48(SB)/8, $0x4646464646464646
+DATA const22<>+56(SB)/8, $0x7f7f7f7f47474747
 GLOBL const22<>(SB), RODATA|NOPTR, $64
 
-DATA const23<>+0(SB)/8, $0x4040404040404040
-DATA const23<>+8(SB)/8, $0x4141414141414141
-DATA const23<>+16(SB)/8, $0x4242424242424242
-DATA const23<>+24(SB)/8, $0x4343434343434343
-DATA const23<>+32(SB)/8, $0x4444444444444444
-DATA const23<>+40(SB)/8, $0x4545454545454545
-DATA const23<>+48(SB)/8, $0x4646464646464646
-DATA const23<>+56(SB)/8, $0x7f7f7f7f47474747
+DATA const23<>+0(SB)/8, $0xe0c0a08040008000
+DATA const23<>+8(SB)/8, $0xe0c0a08060402000
+DATA const23<>+16(SB)/8, $0xe0c0a08060402000
+DATA const23<>+24(SB)/8, $0xe0c0a08060402000
+DATA const23<>+32(SB)/8, $0xe0c0a08060402000
+DATA const23<>+40(SB)/8, $0xe0c0a08060402000
+DATA const23<>+48(SB)/8, $0xe0c0a08060402000
+DATA const23<>+56(SB)/8, $0xe0c0a08060402000
 GLOBL const23<>(SB), RODATA|NOPTR, $64
 
-DATA const24<>+0(SB)/8, $0xe0c0a08040008000
+DATA const24<>+0(SB)/8, $0xe0c0a08060402000
 DATA const24<>+8(SB)/8, $0xe0c0a08060402000
 DATA const24<>+16(SB)/8, $0xe0c0a08060402000
 DATA const24<>+24(SB)/8, $0xe0c0a08060402000
 DATA const24<>+32(SB)/8, $0xe0c0a08060402000
 DATA const24<>+40(SB)/8, $0xe0c0a08060402000
 DATA const24<>+48(SB)/8, $0xe0c0a08060402000
-DATA const24<>+56(SB)/8, $0xe0c0a08060402000
+DATA const24<>+56(SB)/8, $0xc0c0c08060402000
 GLOBL const24<>(SB), RODATA|NOPTR, $64
 
-DATA const25<>+0(SB)/8, $0xe0c0a08060402000
-DATA const25<>+8(SB)/8, $0xe0c0a08060402000
-DATA const25<>+16(SB)/8, $0xe0c0a08060402000
-DATA const25<>+24(SB)/8, $0xe0c0a08060402000
-DATA const25<>+32(SB)/8, $0xe0c0a08060402000
-DATA const25<>+40(SB)/8, $0xe0c0a08060402000
-DATA const25<>+48(SB)/8, $0xe0c0a08060402000
-DATA const25<>+56(SB)/8, $0xc0c0c08060402000
-GLOBL const25<>(SB), RODATA|NOPTR, $64
+DATA const25<>+0(SB)/8, $0x00001fff00001fff
+GLOBL const25<>(SB), RODATA|NOPTR, $8
 
-DATA const26<>+0(SB)/8, $0x0100010001000100
+DATA const26<>+0(SB)/8, $0x0000200000002000
 GLOBL const26<>(SB), RODATA|NOPTR, $8
 
-DATA const27<>+0(SB)/8, $0x007f007f007f007f
+DATA const27<>+0(SB)/8, $0x0100010001000100
 GLOBL const27<>(SB), RODATA|NOPTR, $8
 
-DATA const28<>+0(SB)/8, $0x4780000047800000
+DATA const28<>+0(SB)/8, $0x007f007f007f007f
 GLOBL const28<>(SB), RODATA|NOPTR, $8
 
-DATA const29<>+0(SB)/8, $0x0ac000000ac00000
+DATA const29<>+0(SB)/8, $0x0080008000800080
 GLOBL const29<>(SB), RODATA|NOPTR, $8
+
+DATA const30<>+0(SB)/8, $0x4780000047800000
+GLOBL const30<>(SB), RODATA|NOPTR, $8
+
+DATA const31<>+0(SB)/8, $0x0ac000000ac00000
+GLOBL const31<>(SB), RODATA|NOPTR, $8
 
 // func sumInt8AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -2820,39 +3375,6 @@ combined1:
 	VMOVDQU64 Z1, 64(R13)(AX*1)
 	VMOVDQU64 Z2, 128(R13)(AX*1)
 	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       stored2
-
-special3:
-	TESTL     $0x00000200, R15
-	JNZ       stream4
-	VMOVDQU64 Z0, (R13)(AX*1)
-	VMOVDQU64 Z1, 64(R13)(AX*1)
-	VMOVDQU64 Z2, 128(R13)(AX*1)
-	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       second5
-
-stream4:
-	VMOVNTDQ Z0, (R13)(AX*1)
-	VMOVNTDQ Z1, 64(R13)(AX*1)
-	VMOVNTDQ Z2, 128(R13)(AX*1)
-	VMOVNTDQ Z3, 192(R13)(AX*1)
-
-second5:
-	TESTL     $0x00000400, R15
-	JZ        stored2
-	TESTL     $0x00000800, R15
-	JNZ       stream26
-	VMOVDQU64 Z0, (R14)(AX*1)
-	VMOVDQU64 Z1, 64(R14)(AX*1)
-	VMOVDQU64 Z2, 128(R14)(AX*1)
-	VMOVDQU64 Z3, 192(R14)(AX*1)
-	JMP       stored2
-
-stream26:
-	VMOVNTDQ Z0, (R14)(AX*1)
-	VMOVNTDQ Z1, 64(R14)(AX*1)
-	VMOVNTDQ Z2, 128(R14)(AX*1)
-	VMOVNTDQ Z3, 192(R14)(AX*1)
 
 stored2:
 	ADDQ $+256, AX
@@ -2871,49 +3393,49 @@ blocks:
 	VPCMPUB      $0x01, Z0, Z1, K1
 	VMOVDQU8.Z   (DX)(AX*1), K1, Z0
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z1
 	VPADDB       Z1, Z0, Z0
 
-combined7:
+combined4:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored8
+	JZ       stored5
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored8:
+stored5:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -2925,6 +3447,39 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL     $0x00000200, R15
+	JNZ       stream6
+	VMOVDQU64 Z0, (R13)(AX*1)
+	VMOVDQU64 Z1, 64(R13)(AX*1)
+	VMOVDQU64 Z2, 128(R13)(AX*1)
+	VMOVDQU64 Z3, 192(R13)(AX*1)
+	JMP       second7
+
+stream6:
+	VMOVNTDQ Z0, (R13)(AX*1)
+	VMOVNTDQ Z1, 64(R13)(AX*1)
+	VMOVNTDQ Z2, 128(R13)(AX*1)
+	VMOVNTDQ Z3, 192(R13)(AX*1)
+
+second7:
+	TESTL     $0x00000400, R15
+	JZ        stored2
+	TESTL     $0x00000800, R15
+	JNZ       stream28
+	VMOVDQU64 Z0, (R14)(AX*1)
+	VMOVDQU64 Z1, 64(R14)(AX*1)
+	VMOVDQU64 Z2, 128(R14)(AX*1)
+	VMOVDQU64 Z3, 192(R14)(AX*1)
+	JMP       stored2
+
+stream28:
+	VMOVNTDQ Z0, (R14)(AX*1)
+	VMOVNTDQ Z1, 64(R14)(AX*1)
+	VMOVNTDQ Z2, 128(R14)(AX*1)
+	VMOVNTDQ Z3, 192(R14)(AX*1)
+	JMP      stored2
 
 // func sumInt32AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -3027,39 +3582,6 @@ combined1:
 	VMOVDQU64 Z1, 64(R13)(AX*1)
 	VMOVDQU64 Z2, 128(R13)(AX*1)
 	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       stored2
-
-special3:
-	TESTL     $0x00000200, R15
-	JNZ       stream4
-	VMOVDQU64 Z0, (R13)(AX*1)
-	VMOVDQU64 Z1, 64(R13)(AX*1)
-	VMOVDQU64 Z2, 128(R13)(AX*1)
-	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       second5
-
-stream4:
-	VMOVNTDQ Z0, (R13)(AX*1)
-	VMOVNTDQ Z1, 64(R13)(AX*1)
-	VMOVNTDQ Z2, 128(R13)(AX*1)
-	VMOVNTDQ Z3, 192(R13)(AX*1)
-
-second5:
-	TESTL     $0x00000400, R15
-	JZ        stored2
-	TESTL     $0x00000800, R15
-	JNZ       stream26
-	VMOVDQU64 Z0, (R14)(AX*1)
-	VMOVDQU64 Z1, 64(R14)(AX*1)
-	VMOVDQU64 Z2, 128(R14)(AX*1)
-	VMOVDQU64 Z3, 192(R14)(AX*1)
-	JMP       stored2
-
-stream26:
-	VMOVNTDQ Z0, (R14)(AX*1)
-	VMOVNTDQ Z1, 64(R14)(AX*1)
-	VMOVNTDQ Z2, 128(R14)(AX*1)
-	VMOVNTDQ Z3, 192(R14)(AX*1)
 
 stored2:
 	ADDQ $+256, AX
@@ -3078,49 +3600,49 @@ blocks:
 	VPCMPUB      $0x01, Z0, Z1, K1
 	VMOVDQU8.Z   (DX)(AX*1), K1, Z0
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z1
 	VPADDD       Z1, Z0, Z0
 
-combined7:
+combined4:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored8
+	JZ       stored5
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored8:
+stored5:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -3132,6 +3654,39 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL     $0x00000200, R15
+	JNZ       stream6
+	VMOVDQU64 Z0, (R13)(AX*1)
+	VMOVDQU64 Z1, 64(R13)(AX*1)
+	VMOVDQU64 Z2, 128(R13)(AX*1)
+	VMOVDQU64 Z3, 192(R13)(AX*1)
+	JMP       second7
+
+stream6:
+	VMOVNTDQ Z0, (R13)(AX*1)
+	VMOVNTDQ Z1, 64(R13)(AX*1)
+	VMOVNTDQ Z2, 128(R13)(AX*1)
+	VMOVNTDQ Z3, 192(R13)(AX*1)
+
+second7:
+	TESTL     $0x00000400, R15
+	JZ        stored2
+	TESTL     $0x00000800, R15
+	JNZ       stream28
+	VMOVDQU64 Z0, (R14)(AX*1)
+	VMOVDQU64 Z1, 64(R14)(AX*1)
+	VMOVDQU64 Z2, 128(R14)(AX*1)
+	VMOVDQU64 Z3, 192(R14)(AX*1)
+	JMP       stored2
+
+stream28:
+	VMOVNTDQ Z0, (R14)(AX*1)
+	VMOVNTDQ Z1, 64(R14)(AX*1)
+	VMOVNTDQ Z2, 128(R14)(AX*1)
+	VMOVNTDQ Z3, 192(R14)(AX*1)
+	JMP      stored2
 
 // func sumInt64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -3234,39 +3789,6 @@ combined1:
 	VMOVDQU64 Z1, 64(R13)(AX*1)
 	VMOVDQU64 Z2, 128(R13)(AX*1)
 	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       stored2
-
-special3:
-	TESTL     $0x00000200, R15
-	JNZ       stream4
-	VMOVDQU64 Z0, (R13)(AX*1)
-	VMOVDQU64 Z1, 64(R13)(AX*1)
-	VMOVDQU64 Z2, 128(R13)(AX*1)
-	VMOVDQU64 Z3, 192(R13)(AX*1)
-	JMP       second5
-
-stream4:
-	VMOVNTDQ Z0, (R13)(AX*1)
-	VMOVNTDQ Z1, 64(R13)(AX*1)
-	VMOVNTDQ Z2, 128(R13)(AX*1)
-	VMOVNTDQ Z3, 192(R13)(AX*1)
-
-second5:
-	TESTL     $0x00000400, R15
-	JZ        stored2
-	TESTL     $0x00000800, R15
-	JNZ       stream26
-	VMOVDQU64 Z0, (R14)(AX*1)
-	VMOVDQU64 Z1, 64(R14)(AX*1)
-	VMOVDQU64 Z2, 128(R14)(AX*1)
-	VMOVDQU64 Z3, 192(R14)(AX*1)
-	JMP       stored2
-
-stream26:
-	VMOVNTDQ Z0, (R14)(AX*1)
-	VMOVNTDQ Z1, 64(R14)(AX*1)
-	VMOVNTDQ Z2, 128(R14)(AX*1)
-	VMOVNTDQ Z3, 192(R14)(AX*1)
 
 stored2:
 	ADDQ $+256, AX
@@ -3285,49 +3807,49 @@ blocks:
 	VPCMPUB      $0x01, Z0, Z1, K1
 	VMOVDQU8.Z   (DX)(AX*1), K1, Z0
 	CMPB         R15, $0x01
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x02
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x03
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x04
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x05
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x06
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x07
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x08
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 	CMPB         R15, $0x09
-	JE           combined7
+	JE           combined4
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z1
 	VPADDQ       Z1, Z0, Z0
 
-combined7:
+combined4:
 	VMOVDQU8 Z0, K1, (R13)(AX*1)
 	TESTL    $0x00000400, R15
-	JZ       stored8
+	JZ       stored5
 	VMOVDQU8 Z0, K1, (R14)(AX*1)
 
-stored8:
+stored5:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -3339,3 +3861,36 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+special3:
+	TESTL     $0x00000200, R15
+	JNZ       stream6
+	VMOVDQU64 Z0, (R13)(AX*1)
+	VMOVDQU64 Z1, 64(R13)(AX*1)
+	VMOVDQU64 Z2, 128(R13)(AX*1)
+	VMOVDQU64 Z3, 192(R13)(AX*1)
+	JMP       second7
+
+stream6:
+	VMOVNTDQ Z0, (R13)(AX*1)
+	VMOVNTDQ Z1, 64(R13)(AX*1)
+	VMOVNTDQ Z2, 128(R13)(AX*1)
+	VMOVNTDQ Z3, 192(R13)(AX*1)
+
+second7:
+	TESTL     $0x00000400, R15
+	JZ        stored2
+	TESTL     $0x00000800, R15
+	JNZ       stream28
+	VMOVDQU64 Z0, (R14)(AX*1)
+	VMOVDQU64 Z1, 64(R14)(AX*1)
+	VMOVDQU64 Z2, 128(R14)(AX*1)
+	VMOVDQU64 Z3, 192(R14)(AX*1)
+	JMP       stored2
+
+stream28:
+	VMOVNTDQ Z0, (R14)(AX*1)
+	VMOVNTDQ Z1, 64(R14)(AX*1)
+	VMOVNTDQ Z2, 128(R14)(AX*1)
+	VMOVNTDQ Z3, 192(R14)(AX*1)
+	JMP      stored2

@@ -30,12 +30,13 @@ func (p pool) intact() bool { return bytes.Equal(p.mem, p.copy) }
 const twinBytes = 1 << 20 // the largest buffer
 
 // drawTwinCount draws a number of elements of size bytes: few, or some more or less than blocks that a backend may hand to
-// assembly in one call.
-func drawTwinCount(t *rapid.T, size int) int {
+// assembly in one call. The more sources, the fewer blocks: they are slow under the race detector.
+func drawTwinCount(t *rapid.T, size, sources int) int {
 	const block = 64 << 10
+	most := min(twinBytes/block-1, max(3, 40/sources))
 	few := rapid.IntRange(0, 5000)
 	edge := rapid.Custom(func(t *rapid.T) int {
-		blocks := rapid.IntRange(1, twinBytes/block-1).Draw(t, "blocks")
+		blocks := rapid.IntRange(1, most).Draw(t, "blocks")
 		return blocks*block/size + rapid.IntRange(-70, 70).Draw(t, "beside")
 	})
 	return rapid.OneOf(few, few, few, few, edge).Draw(t, "count")
@@ -51,7 +52,7 @@ func drawTwin(t *rapid.T, d DType, narrow, wide []pool) (s Spec, count int, srcs
 	if accumulatesWide(d) {
 		size = Float32.Size() // so that wide ones fit, too
 	}
-	count = drawTwinCount(t, size)
+	count = drawTwinCount(t, size, n)
 	for j := range n {
 		from := narrow[mode].mem
 		if sourceType(s, j, n) != d {

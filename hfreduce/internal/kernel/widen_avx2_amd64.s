@@ -5,119 +5,90 @@
 #include "textflag.h"
 
 // func widenFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·widenFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*2), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*2), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-16
-	JG   rest
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*1), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*1), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*1), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*1), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*1), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*1), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*1), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*1), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*1), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*1), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*2), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*2), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const0<>+0(SB), Y0
+	CMPQ    AX, $-16
+	JG      rest
 
 loop:
-	VCVTPH2PS (DX)(AX*1), Y0
-	CMPB      R15, $0x01
-	JE        combined1
-	VCVTPH2PS (BX)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x02
-	JE        combined1
-	VCVTPH2PS (SI)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x03
-	JE        combined1
-	VCVTPH2PS (DI)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x04
-	JE        combined1
-	VCVTPH2PS (R8)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x05
-	JE        combined1
-	VCVTPH2PS (R9)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x06
-	JE        combined1
-	VCVTPH2PS (R10)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x07
-	JE        combined1
-	VCVTPH2PS (R11)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x08
-	JE        combined1
-	VCVTPH2PS (R12)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x09
-	JE        combined1
-	VCVTPH2PS (CX)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
+	VCVTPH2PS   (DX)(AX*1), Y1
+	CMPB        R15, $0x01
+	JE          combined1
+	VCVTPH2PS   (BX)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x02
+	JE          combined1
+	VCVTPH2PS   (SI)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x03
+	JE          combined1
+	VCVTPH2PS   (DI)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x04
+	JE          combined1
+	VCVTPH2PS   (R8)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x05
+	JE          combined1
+	VCVTPH2PS   (R9)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x06
+	JE          combined1
+	VCVTPH2PS   (R10)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x07
+	JE          combined1
+	VCVTPH2PS   (R11)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x08
+	JE          combined1
+	VCVTPH2PS   (R12)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x09
+	JE          combined1
+	VCVTPH2PS   (CX)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y1
-	VMULPS       Y1, Y0, Y0
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y1
-	VDIVPS       Y1, Y0, Y0
-
-divided3:
+scaled3:
 	TESTL   $0x00000100, R15
 	JNZ     special5
-	VMOVDQU Y0, (R13)(AX*2)
-	JMP     stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y0, (R13)(AX*2)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y0, (R13)(AX*2)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y0, (R14)(AX*2)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y0, (R14)(AX*2)
+	VMOVDQU Y1, (R13)(AX*2)
 
 stored4:
 	ADDQ $+16, AX
@@ -129,84 +100,54 @@ rest:
 	JGE   end
 
 blocks:
-	VCVTPH2PS (DX)(AX*1), Y0
-	CMPB      R15, $0x01
-	JE        combined9
-	VCVTPH2PS (BX)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x02
-	JE        combined9
-	VCVTPH2PS (SI)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x03
-	JE        combined9
-	VCVTPH2PS (DI)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x04
-	JE        combined9
-	VCVTPH2PS (R8)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x05
-	JE        combined9
-	VCVTPH2PS (R9)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x06
-	JE        combined9
-	VCVTPH2PS (R10)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x07
-	JE        combined9
-	VCVTPH2PS (R11)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x08
-	JE        combined9
-	VCVTPH2PS (R12)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
-	CMPB      R15, $0x09
-	JE        combined9
-	VCVTPH2PS (CX)(AX*1), Y1
-	VADDPS    Y1, Y0, Y0
+	VCVTPH2PS   (DX)(AX*1), Y1
+	CMPB        R15, $0x01
+	JE          combined6
+	VCVTPH2PS   (BX)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x02
+	JE          combined6
+	VCVTPH2PS   (SI)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x03
+	JE          combined6
+	VCVTPH2PS   (DI)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x04
+	JE          combined6
+	VCVTPH2PS   (R8)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x05
+	JE          combined6
+	VCVTPH2PS   (R9)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x06
+	JE          combined6
+	VCVTPH2PS   (R10)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x07
+	JE          combined6
+	VCVTPH2PS   (R11)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x08
+	JE          combined6
+	VCVTPH2PS   (R12)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
+	CMPB        R15, $0x09
+	JE          combined6
+	VCVTPH2PS   (CX)(AX*1), Y2
+	VFMADD231PS Y0, Y2, Y1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y1
-	VMULPS       Y1, Y0, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y1
-	VDIVPS       Y1, Y0, Y0
-
-divided11:
+scaled8:
 	TESTL   $0x00000100, R15
-	JNZ     special13
-	VMOVDQU Y0, (R13)(AX*2)
-	JMP     stored12
+	JNZ     special10
+	VMOVDQU Y1, (R13)(AX*2)
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y0, (R13)(AX*2)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y0, (R13)(AX*2)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y0, (R14)(AX*2)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y0, (R14)(AX*2)
-
-stored12:
+stored9:
 	ADDQ $+16, AX
 	JS   blocks
 
@@ -218,6 +159,78 @@ end:
 return:
 	VZEROUPPER
 	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y1, Y1
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y1, Y1
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y1, (R13)(AX*2)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y1, (R13)(AX*2)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y1, (R14)(AX*2)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y1, (R14)(AX*2)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y1, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y1, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y1, (R13)(AX*2)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y1, (R13)(AX*2)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y1, (R14)(AX*2)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y1, (R14)(AX*2)
+	JMP      stored9
+
+DATA const0<>+0(SB)/8, $0x3f8000003f800000
+DATA const0<>+8(SB)/8, $0x3f8000003f800000
+DATA const0<>+16(SB)/8, $0x3f8000003f800000
+DATA const0<>+24(SB)/8, $0x3f8000003f800000
+GLOBL const0<>(SB), RODATA|NOPTR, $32
 
 // func widenBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
@@ -259,87 +272,76 @@ TEXT ·widenBFloat16AVX2(SB), NOSPLIT, $88-48
 loop:
 	VMOVDQU (DX)(AX*1), Y0
 	VPSLLD  $0x10, Y0, Y1
-	VPAND   const0<>+0(SB), Y0, Y0
+	VPAND   const1<>+0(SB), Y0, Y0
 	CMPB    R15, $0x01
 	JE      combined1
 	VMOVDQU (BX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x02
 	JE      combined1
 	VMOVDQU (SI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x03
 	JE      combined1
 	VMOVDQU (DI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x04
 	JE      combined1
 	VMOVDQU (R8)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x05
 	JE      combined1
 	VMOVDQU (R9)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x06
 	JE      combined1
 	VMOVDQU (R10)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x07
 	JE      combined1
 	VMOVDQU (R11)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x08
 	JE      combined1
 	VMOVDQU (R12)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x09
 	JE      combined1
 	VMOVDQU (CX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y2
-	VMULPS       Y2, Y1, Y1
-	VMULPS       Y2, Y0, Y0
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y2
-	VDIVPS       Y2, Y1, Y1
-	VDIVPS       Y2, Y0, Y0
-
-divided3:
+scaled3:
 	VPUNPCKLDQ Y0, Y1, Y2
 	VPUNPCKHDQ Y0, Y1, Y0
 	VPERM2I128 $0x20, Y0, Y2, Y1
@@ -348,31 +350,6 @@ divided3:
 	JNZ        special5
 	VMOVDQU    Y1, (R13)(AX*2)
 	VMOVDQU    Y0, 32(R13)(AX*2)
-	JMP        stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y1, (R13)(AX*2)
-	VMOVDQU Y0, 32(R13)(AX*2)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y1, (R13)(AX*2)
-	VMOVNTDQ Y0, 32(R13)(AX*2)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y1, (R14)(AX*2)
-	VMOVDQU Y0, 32(R14)(AX*2)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y1, (R14)(AX*2)
-	VMOVNTDQ Y0, 32(R14)(AX*2)
 
 stored4:
 	ADDQ $+32, AX
@@ -386,1173 +363,527 @@ rest:
 blocks:
 	VMOVDQU (DX)(AX*1), Y0
 	VPSLLD  $0x10, Y0, Y1
-	VPAND   const0<>+0(SB), Y0, Y0
+	VPAND   const1<>+0(SB), Y0, Y0
 	CMPB    R15, $0x01
-	JE      combined9
+	JE      combined6
 	VMOVDQU (BX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x02
-	JE      combined9
+	JE      combined6
 	VMOVDQU (SI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x03
-	JE      combined9
+	JE      combined6
 	VMOVDQU (DI)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x04
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R8)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x05
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R9)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x06
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R10)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x07
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R11)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x08
-	JE      combined9
+	JE      combined6
 	VMOVDQU (R12)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 	CMPB    R15, $0x09
-	JE      combined9
+	JE      combined6
 	VMOVDQU (CX)(AX*1), Y2
 	VPSLLD  $0x10, Y2, Y3
-	VPAND   const0<>+0(SB), Y2, Y2
+	VPAND   const1<>+0(SB), Y2, Y2
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y2, Y0, Y0
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y2
-	VMULPS       Y2, Y1, Y1
-	VMULPS       Y2, Y0, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y2
-	VDIVPS       Y2, Y1, Y1
-	VDIVPS       Y2, Y0, Y0
-
-divided11:
+scaled8:
 	VPUNPCKLDQ Y0, Y1, Y2
 	VPUNPCKHDQ Y0, Y1, Y0
 	VPERM2I128 $0x20, Y0, Y2, Y1
 	VPERM2I128 $0x31, Y0, Y2, Y0
 	TESTL      $0x00000100, R15
-	JNZ        special13
+	JNZ        special10
 	VMOVDQU    Y1, (R13)(AX*2)
 	VMOVDQU    Y0, 32(R13)(AX*2)
-	JMP        stored12
 
-special13:
+stored9:
+	ADDQ $+32, AX
+	JS   blocks
+
+end:
+	TESTL $0x00000a00, R15
+	JZ    return
+	SFENCE
+
+return:
+	VZEROUPPER
+	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y2, Y0, Y0
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y1, Y1
+	VDIVPS       Y2, Y0, Y0
+	JMP          scaled3
+
+special5:
 	TESTL   $0x00000200, R15
-	JNZ     stream14
+	JNZ     stream12
 	VMOVDQU Y1, (R13)(AX*2)
 	VMOVDQU Y0, 32(R13)(AX*2)
-	JMP     second15
+	JMP     second13
 
-stream14:
+stream12:
 	VMOVNTDQ Y1, (R13)(AX*2)
 	VMOVNTDQ Y0, 32(R13)(AX*2)
 
-second15:
+second13:
 	TESTL   $0x00000400, R15
-	JZ      stored12
+	JZ      stored4
 	TESTL   $0x00000800, R15
-	JNZ     stream216
+	JNZ     stream214
 	VMOVDQU Y1, (R14)(AX*2)
 	VMOVDQU Y0, 32(R14)(AX*2)
-	JMP     stored12
+	JMP     stored4
 
-stream216:
+stream214:
 	VMOVNTDQ Y1, (R14)(AX*2)
 	VMOVNTDQ Y0, 32(R14)(AX*2)
+	JMP      stored4
 
-stored12:
-	ADDQ $+32, AX
-	JS   blocks
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y2
+	VMULPS       Y2, Y1, Y1
+	VMULPS       Y2, Y0, Y0
+	JMP          scaled8
 
-end:
-	TESTL $0x00000a00, R15
-	JZ    return
-	SFENCE
+divide15:
+	VPBROADCASTD 80(SP), Y2
+	VDIVPS       Y2, Y1, Y1
+	VDIVPS       Y2, Y0, Y0
+	JMP          scaled8
 
-return:
-	VZEROUPPER
-	RET
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y1, (R13)(AX*2)
+	VMOVDQU Y0, 32(R13)(AX*2)
+	JMP     second17
 
-DATA const0<>+0(SB)/8, $0xffff0000ffff0000
-DATA const0<>+8(SB)/8, $0xffff0000ffff0000
-DATA const0<>+16(SB)/8, $0xffff0000ffff0000
-DATA const0<>+24(SB)/8, $0xffff0000ffff0000
-GLOBL const0<>(SB), RODATA|NOPTR, $32
+stream16:
+	VMOVNTDQ Y1, (R13)(AX*2)
+	VMOVNTDQ Y0, 32(R13)(AX*2)
 
-DATA const1<>+0(SB)/8, $0x00007fff00007fff
-DATA const1<>+8(SB)/8, $0x00007fff00007fff
-DATA const1<>+16(SB)/8, $0x00007fff00007fff
-DATA const1<>+24(SB)/8, $0x00007fff00007fff
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y1, (R14)(AX*2)
+	VMOVDQU Y0, 32(R14)(AX*2)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y1, (R14)(AX*2)
+	VMOVNTDQ Y0, 32(R14)(AX*2)
+	JMP      stored9
+
+DATA const1<>+0(SB)/8, $0xffff0000ffff0000
+DATA const1<>+8(SB)/8, $0xffff0000ffff0000
+DATA const1<>+16(SB)/8, $0xffff0000ffff0000
+DATA const1<>+24(SB)/8, $0xffff0000ffff0000
 GLOBL const1<>(SB), RODATA|NOPTR, $32
 
-DATA const2<>+0(SB)/8, $0x0000000100000001
-DATA const2<>+8(SB)/8, $0x0000000100000001
-DATA const2<>+16(SB)/8, $0x0000000100000001
-DATA const2<>+24(SB)/8, $0x0000000100000001
+DATA const2<>+0(SB)/8, $0x00007fff00007fff
+DATA const2<>+8(SB)/8, $0x00007fff00007fff
+DATA const2<>+16(SB)/8, $0x00007fff00007fff
+DATA const2<>+24(SB)/8, $0x00007fff00007fff
 GLOBL const2<>(SB), RODATA|NOPTR, $32
 
-// func widenFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
-TEXT ·widenFloat8E4M3AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*4), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*4), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-32
-	JG   rest
-
-loop:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPSRAW       $0x01, Y1, Y1
-	VPSRAW       $0x01, Y0, Y0
-	VPAND        const3<>+0(SB), Y1, Y1
-	VPADDW       const4<>+0(SB), Y1, Y2
-	VPAND        const5<>+0(SB), Y2, Y2
-	VPOR         Y2, Y1, Y1
-	VPAND        const3<>+0(SB), Y0, Y0
-	VPADDW       const4<>+0(SB), Y0, Y2
-	VPAND        const5<>+0(SB), Y2, Y2
-	VPOR         Y2, Y0, Y0
-	VCVTPH2PS    X1, Y2
-	VEXTRACTI128 $0x01, Y1, X1
-	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y3
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
-	VMULPS       const6<>+0(SB), Y2, Y2
-	VMULPS       const6<>+0(SB), Y1, Y1
-	VMULPS       const6<>+0(SB), Y3, Y3
-	VMULPS       const6<>+0(SB), Y0, Y0
-	CMPB         R15, $0x01
-	JE           combined1
-	VMOVDQU      (BX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x02
-	JE           combined1
-	VMOVDQU      (SI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x03
-	JE           combined1
-	VMOVDQU      (DI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x04
-	JE           combined1
-	VMOVDQU      (R8)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x05
-	JE           combined1
-	VMOVDQU      (R9)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x06
-	JE           combined1
-	VMOVDQU      (R10)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x07
-	JE           combined1
-	VMOVDQU      (R11)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x08
-	JE           combined1
-	VMOVDQU      (R12)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x09
-	JE           combined1
-	VMOVDQU      (CX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-
-combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y3, Y3
-	VMULPS       Y4, Y0, Y0
-	JMP          divided3
-
-divide2:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y3, Y3
-	VDIVPS       Y4, Y0, Y0
-
-divided3:
-	VPUNPCKLDQ Y3, Y2, Y4
-	VPUNPCKHDQ Y3, Y2, Y2
-	VPERM2I128 $0x20, Y2, Y4, Y3
-	VPERM2I128 $0x31, Y2, Y4, Y2
-	VPUNPCKLDQ Y0, Y1, Y4
-	VPUNPCKHDQ Y0, Y1, Y0
-	VPERM2I128 $0x20, Y0, Y4, Y1
-	VPERM2I128 $0x31, Y0, Y4, Y0
-	TESTL      $0x00000100, R15
-	JNZ        special5
-	VMOVDQU    Y3, (R13)(AX*4)
-	VMOVDQU    Y2, 32(R13)(AX*4)
-	VMOVDQU    Y1, 64(R13)(AX*4)
-	VMOVDQU    Y0, 96(R13)(AX*4)
-	JMP        stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y3, (R13)(AX*4)
-	VMOVDQU Y2, 32(R13)(AX*4)
-	VMOVDQU Y1, 64(R13)(AX*4)
-	VMOVDQU Y0, 96(R13)(AX*4)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y3, (R13)(AX*4)
-	VMOVNTDQ Y2, 32(R13)(AX*4)
-	VMOVNTDQ Y1, 64(R13)(AX*4)
-	VMOVNTDQ Y0, 96(R13)(AX*4)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y3, (R14)(AX*4)
-	VMOVDQU Y2, 32(R14)(AX*4)
-	VMOVDQU Y1, 64(R14)(AX*4)
-	VMOVDQU Y0, 96(R14)(AX*4)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y3, (R14)(AX*4)
-	VMOVNTDQ Y2, 32(R14)(AX*4)
-	VMOVNTDQ Y1, 64(R14)(AX*4)
-	VMOVNTDQ Y0, 96(R14)(AX*4)
-
-stored4:
-	ADDQ $+32, AX
-	CMPQ AX, $-32
-	JLE  loop
-
-rest:
-	TESTQ AX, AX
-	JGE   end
-
-blocks:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPSRAW       $0x01, Y1, Y1
-	VPSRAW       $0x01, Y0, Y0
-	VPAND        const3<>+0(SB), Y1, Y1
-	VPADDW       const4<>+0(SB), Y1, Y2
-	VPAND        const5<>+0(SB), Y2, Y2
-	VPOR         Y2, Y1, Y1
-	VPAND        const3<>+0(SB), Y0, Y0
-	VPADDW       const4<>+0(SB), Y0, Y2
-	VPAND        const5<>+0(SB), Y2, Y2
-	VPOR         Y2, Y0, Y0
-	VCVTPH2PS    X1, Y2
-	VEXTRACTI128 $0x01, Y1, X1
-	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y3
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
-	VMULPS       const6<>+0(SB), Y2, Y2
-	VMULPS       const6<>+0(SB), Y1, Y1
-	VMULPS       const6<>+0(SB), Y3, Y3
-	VMULPS       const6<>+0(SB), Y0, Y0
-	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU      (BX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU      (SI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU      (DI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU      (R8)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU      (R9)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU      (R10)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU      (R11)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU      (R12)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU      (CX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPSRAW       $0x01, Y5, Y5
-	VPSRAW       $0x01, Y4, Y4
-	VPAND        const3<>+0(SB), Y5, Y5
-	VPADDW       const4<>+0(SB), Y5, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y5, Y5
-	VPAND        const3<>+0(SB), Y4, Y4
-	VPADDW       const4<>+0(SB), Y4, Y6
-	VPAND        const5<>+0(SB), Y6, Y6
-	VPOR         Y6, Y4, Y4
-	VCVTPH2PS    X5, Y6
-	VEXTRACTI128 $0x01, Y5, X5
-	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VMULPS       const6<>+0(SB), Y6, Y6
-	VMULPS       const6<>+0(SB), Y5, Y5
-	VMULPS       const6<>+0(SB), Y7, Y7
-	VMULPS       const6<>+0(SB), Y4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
-
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y3, Y3
-	VMULPS       Y4, Y0, Y0
-	JMP          divided11
-
-divide10:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y3, Y3
-	VDIVPS       Y4, Y0, Y0
-
-divided11:
-	VPUNPCKLDQ Y3, Y2, Y4
-	VPUNPCKHDQ Y3, Y2, Y2
-	VPERM2I128 $0x20, Y2, Y4, Y3
-	VPERM2I128 $0x31, Y2, Y4, Y2
-	VPUNPCKLDQ Y0, Y1, Y4
-	VPUNPCKHDQ Y0, Y1, Y0
-	VPERM2I128 $0x20, Y0, Y4, Y1
-	VPERM2I128 $0x31, Y0, Y4, Y0
-	TESTL      $0x00000100, R15
-	JNZ        special13
-	VMOVDQU    Y3, (R13)(AX*4)
-	VMOVDQU    Y2, 32(R13)(AX*4)
-	VMOVDQU    Y1, 64(R13)(AX*4)
-	VMOVDQU    Y0, 96(R13)(AX*4)
-	JMP        stored12
-
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y3, (R13)(AX*4)
-	VMOVDQU Y2, 32(R13)(AX*4)
-	VMOVDQU Y1, 64(R13)(AX*4)
-	VMOVDQU Y0, 96(R13)(AX*4)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y3, (R13)(AX*4)
-	VMOVNTDQ Y2, 32(R13)(AX*4)
-	VMOVNTDQ Y1, 64(R13)(AX*4)
-	VMOVNTDQ Y0, 96(R13)(AX*4)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y3, (R14)(AX*4)
-	VMOVDQU Y2, 32(R14)(AX*4)
-	VMOVDQU Y1, 64(R14)(AX*4)
-	VMOVDQU Y0, 96(R14)(AX*4)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y3, (R14)(AX*4)
-	VMOVNTDQ Y2, 32(R14)(AX*4)
-	VMOVNTDQ Y1, 64(R14)(AX*4)
-	VMOVNTDQ Y0, 96(R14)(AX*4)
-
-stored12:
-	ADDQ $+32, AX
-	JS   blocks
-
-end:
-	TESTL $0x00000a00, R15
-	JZ    return
-	SFENCE
-
-return:
-	VZEROUPPER
-	RET
-
-DATA const3<>+0(SB)/8, $0xbf80bf80bf80bf80
-DATA const3<>+8(SB)/8, $0xbf80bf80bf80bf80
-DATA const3<>+16(SB)/8, $0xbf80bf80bf80bf80
-DATA const3<>+24(SB)/8, $0xbf80bf80bf80bf80
+DATA const3<>+0(SB)/8, $0x0000000100000001
+DATA const3<>+8(SB)/8, $0x0000000100000001
+DATA const3<>+16(SB)/8, $0x0000000100000001
+DATA const3<>+24(SB)/8, $0x0000000100000001
 GLOBL const3<>(SB), RODATA|NOPTR, $32
 
-DATA const4<>+0(SB)/8, $0x0080008000800080
-DATA const4<>+8(SB)/8, $0x0080008000800080
-DATA const4<>+16(SB)/8, $0x0080008000800080
-DATA const4<>+24(SB)/8, $0x0080008000800080
-GLOBL const4<>(SB), RODATA|NOPTR, $32
-
-DATA const5<>+0(SB)/8, $0x4000400040004000
-DATA const5<>+8(SB)/8, $0x4000400040004000
-DATA const5<>+16(SB)/8, $0x4000400040004000
-DATA const5<>+24(SB)/8, $0x4000400040004000
-GLOBL const5<>(SB), RODATA|NOPTR, $32
-
-DATA const6<>+0(SB)/8, $0x4380000043800000
-DATA const6<>+8(SB)/8, $0x4380000043800000
-DATA const6<>+16(SB)/8, $0x4380000043800000
-DATA const6<>+24(SB)/8, $0x4380000043800000
-GLOBL const6<>(SB), RODATA|NOPTR, $32
-
-// func widenFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
-// Requires: AVX, AVX2, F16C, MMX+
-TEXT ·widenFloat8E5M2AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*4), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*4), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-32
-	JG   rest
+// func widenFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·widenFloat8E4M3AVX2(SB), NOSPLIT, $88-48
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*1), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*1), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*1), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*1), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*1), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*1), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*1), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*1), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*1), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*1), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*4), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*4), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const0<>+0(SB), Y0
+	CMPQ    AX, $-32
+	JG      rest
 
 loop:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPAND        const7<>+0(SB), Y0, Y0
-	VCVTPH2PS    X1, Y2
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPSRAW       $0x01, Y2, Y2
+	VPSRAW       $0x01, Y1, Y1
+	VPAND        const4<>+0(SB), Y2, Y2
+	VPADDW       const5<>+0(SB), Y2, Y3
+	VPAND        const6<>+0(SB), Y3, Y3
+	VPOR         Y3, Y2, Y2
+	VPAND        const4<>+0(SB), Y1, Y1
+	VPADDW       const5<>+0(SB), Y1, Y3
+	VPAND        const6<>+0(SB), Y3, Y3
+	VPOR         Y3, Y1, Y1
+	VCVTPH2PS    X2, Y3
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y4
 	VEXTRACTI128 $0x01, Y1, X1
 	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y3
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
+	VMULPS       const7<>+0(SB), Y3, Y3
+	VMULPS       const7<>+0(SB), Y2, Y2
+	VMULPS       const7<>+0(SB), Y4, Y4
+	VMULPS       const7<>+0(SB), Y1, Y1
 	CMPB         R15, $0x01
 	JE           combined1
-	VMOVDQU      (BX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (BX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x02
 	JE           combined1
-	VMOVDQU      (SI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (SI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x03
 	JE           combined1
-	VMOVDQU      (DI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (DI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x04
 	JE           combined1
-	VMOVDQU      (R8)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (R8)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x05
 	JE           combined1
-	VMOVDQU      (R9)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (R9)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x06
 	JE           combined1
-	VMOVDQU      (R10)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (R10)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x07
 	JE           combined1
-	VMOVDQU      (R11)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (R11)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x08
 	JE           combined1
-	VMOVDQU      (R12)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (R12)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x09
 	JE           combined1
-	VMOVDQU      (CX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	VMOVDQU      (CX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y3, Y3
-	VMULPS       Y4, Y0, Y0
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y3, Y3
-	VDIVPS       Y4, Y0, Y0
-
-divided3:
-	VPUNPCKLDQ Y3, Y2, Y4
-	VPUNPCKHDQ Y3, Y2, Y2
-	VPERM2I128 $0x20, Y2, Y4, Y3
-	VPERM2I128 $0x31, Y2, Y4, Y2
-	VPUNPCKLDQ Y0, Y1, Y4
-	VPUNPCKHDQ Y0, Y1, Y0
-	VPERM2I128 $0x20, Y0, Y4, Y1
-	VPERM2I128 $0x31, Y0, Y4, Y0
+scaled3:
+	VPUNPCKLDQ Y4, Y3, Y5
+	VPUNPCKHDQ Y4, Y3, Y3
+	VPERM2I128 $0x20, Y3, Y5, Y4
+	VPERM2I128 $0x31, Y3, Y5, Y3
+	VPUNPCKLDQ Y1, Y2, Y5
+	VPUNPCKHDQ Y1, Y2, Y1
+	VPERM2I128 $0x20, Y1, Y5, Y2
+	VPERM2I128 $0x31, Y1, Y5, Y1
 	TESTL      $0x00000100, R15
 	JNZ        special5
-	VMOVDQU    Y3, (R13)(AX*4)
-	VMOVDQU    Y2, 32(R13)(AX*4)
-	VMOVDQU    Y1, 64(R13)(AX*4)
-	VMOVDQU    Y0, 96(R13)(AX*4)
-	JMP        stored4
-
-special5:
-	TESTL   $0x00000200, R15
-	JNZ     stream6
-	VMOVDQU Y3, (R13)(AX*4)
-	VMOVDQU Y2, 32(R13)(AX*4)
-	VMOVDQU Y1, 64(R13)(AX*4)
-	VMOVDQU Y0, 96(R13)(AX*4)
-	JMP     second7
-
-stream6:
-	VMOVNTDQ Y3, (R13)(AX*4)
-	VMOVNTDQ Y2, 32(R13)(AX*4)
-	VMOVNTDQ Y1, 64(R13)(AX*4)
-	VMOVNTDQ Y0, 96(R13)(AX*4)
-
-second7:
-	TESTL   $0x00000400, R15
-	JZ      stored4
-	TESTL   $0x00000800, R15
-	JNZ     stream28
-	VMOVDQU Y3, (R14)(AX*4)
-	VMOVDQU Y2, 32(R14)(AX*4)
-	VMOVDQU Y1, 64(R14)(AX*4)
-	VMOVDQU Y0, 96(R14)(AX*4)
-	JMP     stored4
-
-stream28:
-	VMOVNTDQ Y3, (R14)(AX*4)
-	VMOVNTDQ Y2, 32(R14)(AX*4)
-	VMOVNTDQ Y1, 64(R14)(AX*4)
-	VMOVNTDQ Y0, 96(R14)(AX*4)
+	VMOVDQU    Y4, (R13)(AX*4)
+	VMOVDQU    Y3, 32(R13)(AX*4)
+	VMOVDQU    Y2, 64(R13)(AX*4)
+	VMOVDQU    Y1, 96(R13)(AX*4)
 
 stored4:
 	ADDQ $+32, AX
@@ -1564,220 +895,302 @@ rest:
 	JGE   end
 
 blocks:
-	VMOVDQU      (DX)(AX*1), Y0
-	VPSLLW       $0x08, Y0, Y1
-	VPAND        const7<>+0(SB), Y0, Y0
-	VCVTPH2PS    X1, Y2
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPSRAW       $0x01, Y2, Y2
+	VPSRAW       $0x01, Y1, Y1
+	VPAND        const4<>+0(SB), Y2, Y2
+	VPADDW       const5<>+0(SB), Y2, Y3
+	VPAND        const6<>+0(SB), Y3, Y3
+	VPOR         Y3, Y2, Y2
+	VPAND        const4<>+0(SB), Y1, Y1
+	VPADDW       const5<>+0(SB), Y1, Y3
+	VPAND        const6<>+0(SB), Y3, Y3
+	VPOR         Y3, Y1, Y1
+	VCVTPH2PS    X2, Y3
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y4
 	VEXTRACTI128 $0x01, Y1, X1
 	VCVTPH2PS    X1, Y1
-	VCVTPH2PS    X0, Y3
-	VEXTRACTI128 $0x01, Y0, X0
-	VCVTPH2PS    X0, Y0
+	VMULPS       const7<>+0(SB), Y3, Y3
+	VMULPS       const7<>+0(SB), Y2, Y2
+	VMULPS       const7<>+0(SB), Y4, Y4
+	VMULPS       const7<>+0(SB), Y1, Y1
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU      (BX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (BX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU      (SI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (SI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU      (DI)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (DI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU      (R8)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (R8)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU      (R9)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (R9)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU      (R10)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (R10)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU      (R11)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (R11)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU      (R12)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (R12)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU      (CX)(AX*1), Y4
-	VPSLLW       $0x08, Y4, Y5
-	VPAND        const7<>+0(SB), Y4, Y4
-	VCVTPH2PS    X5, Y6
+	JE           combined6
+	VMOVDQU      (CX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPSRAW       $0x01, Y6, Y6
+	VPSRAW       $0x01, Y5, Y5
+	VPAND        const4<>+0(SB), Y6, Y6
+	VPADDW       const5<>+0(SB), Y6, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y6, Y6
+	VPAND        const4<>+0(SB), Y5, Y5
+	VPADDW       const5<>+0(SB), Y5, Y7
+	VPAND        const6<>+0(SB), Y7, Y7
+	VPOR         Y7, Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
 	VEXTRACTI128 $0x01, Y5, X5
 	VCVTPH2PS    X5, Y5
-	VCVTPH2PS    X4, Y7
-	VEXTRACTI128 $0x01, Y4, X4
-	VCVTPH2PS    X4, Y4
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y4, Y0, Y0
+	VMULPS       const7<>+0(SB), Y7, Y7
+	VMULPS       const7<>+0(SB), Y6, Y6
+	VMULPS       const7<>+0(SB), Y8, Y8
+	VMULPS       const7<>+0(SB), Y5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Y4
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y4, Y1, Y1
-	VMULPS       Y4, Y3, Y3
-	VMULPS       Y4, Y0, Y0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Y4
-	VDIVPS       Y4, Y2, Y2
-	VDIVPS       Y4, Y1, Y1
-	VDIVPS       Y4, Y3, Y3
-	VDIVPS       Y4, Y0, Y0
-
-divided11:
-	VPUNPCKLDQ Y3, Y2, Y4
-	VPUNPCKHDQ Y3, Y2, Y2
-	VPERM2I128 $0x20, Y2, Y4, Y3
-	VPERM2I128 $0x31, Y2, Y4, Y2
-	VPUNPCKLDQ Y0, Y1, Y4
-	VPUNPCKHDQ Y0, Y1, Y0
-	VPERM2I128 $0x20, Y0, Y4, Y1
-	VPERM2I128 $0x31, Y0, Y4, Y0
+scaled8:
+	VPUNPCKLDQ Y4, Y3, Y5
+	VPUNPCKHDQ Y4, Y3, Y3
+	VPERM2I128 $0x20, Y3, Y5, Y4
+	VPERM2I128 $0x31, Y3, Y5, Y3
+	VPUNPCKLDQ Y1, Y2, Y5
+	VPUNPCKHDQ Y1, Y2, Y1
+	VPERM2I128 $0x20, Y1, Y5, Y2
+	VPERM2I128 $0x31, Y1, Y5, Y1
 	TESTL      $0x00000100, R15
-	JNZ        special13
-	VMOVDQU    Y3, (R13)(AX*4)
-	VMOVDQU    Y2, 32(R13)(AX*4)
-	VMOVDQU    Y1, 64(R13)(AX*4)
-	VMOVDQU    Y0, 96(R13)(AX*4)
-	JMP        stored12
+	JNZ        special10
+	VMOVDQU    Y4, (R13)(AX*4)
+	VMOVDQU    Y3, 32(R13)(AX*4)
+	VMOVDQU    Y2, 64(R13)(AX*4)
+	VMOVDQU    Y1, 96(R13)(AX*4)
 
-special13:
-	TESTL   $0x00000200, R15
-	JNZ     stream14
-	VMOVDQU Y3, (R13)(AX*4)
-	VMOVDQU Y2, 32(R13)(AX*4)
-	VMOVDQU Y1, 64(R13)(AX*4)
-	VMOVDQU Y0, 96(R13)(AX*4)
-	JMP     second15
-
-stream14:
-	VMOVNTDQ Y3, (R13)(AX*4)
-	VMOVNTDQ Y2, 32(R13)(AX*4)
-	VMOVNTDQ Y1, 64(R13)(AX*4)
-	VMOVNTDQ Y0, 96(R13)(AX*4)
-
-second15:
-	TESTL   $0x00000400, R15
-	JZ      stored12
-	TESTL   $0x00000800, R15
-	JNZ     stream216
-	VMOVDQU Y3, (R14)(AX*4)
-	VMOVDQU Y2, 32(R14)(AX*4)
-	VMOVDQU Y1, 64(R14)(AX*4)
-	VMOVDQU Y0, 96(R14)(AX*4)
-	JMP     stored12
-
-stream216:
-	VMOVNTDQ Y3, (R14)(AX*4)
-	VMOVNTDQ Y2, 32(R14)(AX*4)
-	VMOVNTDQ Y1, 64(R14)(AX*4)
-	VMOVNTDQ Y0, 96(R14)(AX*4)
-
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -1790,8 +1203,628 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const7<>+0(SB)/8, $0xff00ff00ff00ff00
-DATA const7<>+8(SB)/8, $0xff00ff00ff00ff00
-DATA const7<>+16(SB)/8, $0xff00ff00ff00ff00
-DATA const7<>+24(SB)/8, $0xff00ff00ff00ff00
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y4, Y4
+	VMULPS       Y5, Y1, Y1
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y4, Y4
+	VDIVPS       Y5, Y1, Y1
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y4, (R13)(AX*4)
+	VMOVDQU Y3, 32(R13)(AX*4)
+	VMOVDQU Y2, 64(R13)(AX*4)
+	VMOVDQU Y1, 96(R13)(AX*4)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y4, (R13)(AX*4)
+	VMOVNTDQ Y3, 32(R13)(AX*4)
+	VMOVNTDQ Y2, 64(R13)(AX*4)
+	VMOVNTDQ Y1, 96(R13)(AX*4)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y4, (R14)(AX*4)
+	VMOVDQU Y3, 32(R14)(AX*4)
+	VMOVDQU Y2, 64(R14)(AX*4)
+	VMOVDQU Y1, 96(R14)(AX*4)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y4, (R14)(AX*4)
+	VMOVNTDQ Y3, 32(R14)(AX*4)
+	VMOVNTDQ Y2, 64(R14)(AX*4)
+	VMOVNTDQ Y1, 96(R14)(AX*4)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y4, Y4
+	VMULPS       Y5, Y1, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y4, Y4
+	VDIVPS       Y5, Y1, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y4, (R13)(AX*4)
+	VMOVDQU Y3, 32(R13)(AX*4)
+	VMOVDQU Y2, 64(R13)(AX*4)
+	VMOVDQU Y1, 96(R13)(AX*4)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y4, (R13)(AX*4)
+	VMOVNTDQ Y3, 32(R13)(AX*4)
+	VMOVNTDQ Y2, 64(R13)(AX*4)
+	VMOVNTDQ Y1, 96(R13)(AX*4)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y4, (R14)(AX*4)
+	VMOVDQU Y3, 32(R14)(AX*4)
+	VMOVDQU Y2, 64(R14)(AX*4)
+	VMOVDQU Y1, 96(R14)(AX*4)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y4, (R14)(AX*4)
+	VMOVNTDQ Y3, 32(R14)(AX*4)
+	VMOVNTDQ Y2, 64(R14)(AX*4)
+	VMOVNTDQ Y1, 96(R14)(AX*4)
+	JMP      stored9
+
+DATA const4<>+0(SB)/8, $0xbf80bf80bf80bf80
+DATA const4<>+8(SB)/8, $0xbf80bf80bf80bf80
+DATA const4<>+16(SB)/8, $0xbf80bf80bf80bf80
+DATA const4<>+24(SB)/8, $0xbf80bf80bf80bf80
+GLOBL const4<>(SB), RODATA|NOPTR, $32
+
+DATA const5<>+0(SB)/8, $0x0080008000800080
+DATA const5<>+8(SB)/8, $0x0080008000800080
+DATA const5<>+16(SB)/8, $0x0080008000800080
+DATA const5<>+24(SB)/8, $0x0080008000800080
+GLOBL const5<>(SB), RODATA|NOPTR, $32
+
+DATA const6<>+0(SB)/8, $0x4000400040004000
+DATA const6<>+8(SB)/8, $0x4000400040004000
+DATA const6<>+16(SB)/8, $0x4000400040004000
+DATA const6<>+24(SB)/8, $0x4000400040004000
+GLOBL const6<>(SB), RODATA|NOPTR, $32
+
+DATA const7<>+0(SB)/8, $0x4380000043800000
+DATA const7<>+8(SB)/8, $0x4380000043800000
+DATA const7<>+16(SB)/8, $0x4380000043800000
+DATA const7<>+24(SB)/8, $0x4380000043800000
 GLOBL const7<>(SB), RODATA|NOPTR, $32
+
+// func widenFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·widenFloat8E5M2AVX2(SB), NOSPLIT, $88-48
+	MOVQ    size+32(FP), AX
+	MOVQ    srcs+16(FP), CX
+	MOVQ    (CX), DX
+	LEAQ    (DX)(AX*1), DX
+	MOVQ    8(CX), BX
+	LEAQ    (BX)(AX*1), BX
+	MOVQ    16(CX), SI
+	LEAQ    (SI)(AX*1), SI
+	MOVQ    24(CX), DI
+	LEAQ    (DI)(AX*1), DI
+	MOVQ    32(CX), R8
+	LEAQ    (R8)(AX*1), R8
+	MOVQ    40(CX), R9
+	LEAQ    (R9)(AX*1), R9
+	MOVQ    48(CX), R10
+	LEAQ    (R10)(AX*1), R10
+	MOVQ    56(CX), R11
+	LEAQ    (R11)(AX*1), R11
+	MOVQ    64(CX), R12
+	LEAQ    (R12)(AX*1), R12
+	MOVQ    72(CX), CX
+	LEAQ    (CX)(AX*1), CX
+	MOVQ    dst+0(FP), R13
+	LEAQ    (R13)(AX*4), R13
+	MOVQ    dst2+8(FP), R14
+	LEAQ    (R14)(AX*4), R14
+	MOVQ    factors+24(FP), R15
+	MOVQ    80(R15), R15
+	MOVQ    R15, 80(SP)
+	MOVQ    mode+40(FP), R15
+	NEGQ    AX
+	VMOVDQU const0<>+0(SB), Y0
+	CMPQ    AX, $-32
+	JG      rest
+
+loop:
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPAND        const8<>+0(SB), Y1, Y1
+	VCVTPH2PS    X2, Y3
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y4
+	VEXTRACTI128 $0x01, Y1, X1
+	VCVTPH2PS    X1, Y1
+	CMPB         R15, $0x01
+	JE           combined1
+	VMOVDQU      (BX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x02
+	JE           combined1
+	VMOVDQU      (SI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x03
+	JE           combined1
+	VMOVDQU      (DI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x04
+	JE           combined1
+	VMOVDQU      (R8)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x05
+	JE           combined1
+	VMOVDQU      (R9)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x06
+	JE           combined1
+	VMOVDQU      (R10)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x07
+	JE           combined1
+	VMOVDQU      (R11)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x08
+	JE           combined1
+	VMOVDQU      (R12)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x09
+	JE           combined1
+	VMOVDQU      (CX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+
+combined1:
+	TESTL $0x00003000, R15
+	JNZ   scale2
+
+scaled3:
+	VPUNPCKLDQ Y4, Y3, Y5
+	VPUNPCKHDQ Y4, Y3, Y3
+	VPERM2I128 $0x20, Y3, Y5, Y4
+	VPERM2I128 $0x31, Y3, Y5, Y3
+	VPUNPCKLDQ Y1, Y2, Y5
+	VPUNPCKHDQ Y1, Y2, Y1
+	VPERM2I128 $0x20, Y1, Y5, Y2
+	VPERM2I128 $0x31, Y1, Y5, Y1
+	TESTL      $0x00000100, R15
+	JNZ        special5
+	VMOVDQU    Y4, (R13)(AX*4)
+	VMOVDQU    Y3, 32(R13)(AX*4)
+	VMOVDQU    Y2, 64(R13)(AX*4)
+	VMOVDQU    Y1, 96(R13)(AX*4)
+
+stored4:
+	ADDQ $+32, AX
+	CMPQ AX, $-32
+	JLE  loop
+
+rest:
+	TESTQ AX, AX
+	JGE   end
+
+blocks:
+	VMOVDQU      (DX)(AX*1), Y1
+	VPSLLW       $0x08, Y1, Y2
+	VPAND        const8<>+0(SB), Y1, Y1
+	VCVTPH2PS    X2, Y3
+	VEXTRACTI128 $0x01, Y2, X2
+	VCVTPH2PS    X2, Y2
+	VCVTPH2PS    X1, Y4
+	VEXTRACTI128 $0x01, Y1, X1
+	VCVTPH2PS    X1, Y1
+	CMPB         R15, $0x01
+	JE           combined6
+	VMOVDQU      (BX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x02
+	JE           combined6
+	VMOVDQU      (SI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x03
+	JE           combined6
+	VMOVDQU      (DI)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x04
+	JE           combined6
+	VMOVDQU      (R8)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x05
+	JE           combined6
+	VMOVDQU      (R9)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x06
+	JE           combined6
+	VMOVDQU      (R10)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x07
+	JE           combined6
+	VMOVDQU      (R11)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x08
+	JE           combined6
+	VMOVDQU      (R12)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+	CMPB         R15, $0x09
+	JE           combined6
+	VMOVDQU      (CX)(AX*1), Y5
+	VPSLLW       $0x08, Y5, Y6
+	VPAND        const8<>+0(SB), Y5, Y5
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VCVTPH2PS    X5, Y8
+	VEXTRACTI128 $0x01, Y5, X5
+	VCVTPH2PS    X5, Y5
+	VFMADD231PS  Y0, Y7, Y3
+	VFMADD231PS  Y0, Y6, Y2
+	VFMADD231PS  Y0, Y8, Y4
+	VFMADD231PS  Y0, Y5, Y1
+
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
+
+scaled8:
+	VPUNPCKLDQ Y4, Y3, Y5
+	VPUNPCKHDQ Y4, Y3, Y3
+	VPERM2I128 $0x20, Y3, Y5, Y4
+	VPERM2I128 $0x31, Y3, Y5, Y3
+	VPUNPCKLDQ Y1, Y2, Y5
+	VPUNPCKHDQ Y1, Y2, Y1
+	VPERM2I128 $0x20, Y1, Y5, Y2
+	VPERM2I128 $0x31, Y1, Y5, Y1
+	TESTL      $0x00000100, R15
+	JNZ        special10
+	VMOVDQU    Y4, (R13)(AX*4)
+	VMOVDQU    Y3, 32(R13)(AX*4)
+	VMOVDQU    Y2, 64(R13)(AX*4)
+	VMOVDQU    Y1, 96(R13)(AX*4)
+
+stored9:
+	ADDQ $+32, AX
+	JS   blocks
+
+end:
+	TESTL $0x00000a00, R15
+	JZ    return
+	SFENCE
+
+return:
+	VZEROUPPER
+	RET
+
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide11
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y4, Y4
+	VMULPS       Y5, Y1, Y1
+	JMP          scaled3
+
+divide11:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y4, Y4
+	VDIVPS       Y5, Y1, Y1
+	JMP          scaled3
+
+special5:
+	TESTL   $0x00000200, R15
+	JNZ     stream12
+	VMOVDQU Y4, (R13)(AX*4)
+	VMOVDQU Y3, 32(R13)(AX*4)
+	VMOVDQU Y2, 64(R13)(AX*4)
+	VMOVDQU Y1, 96(R13)(AX*4)
+	JMP     second13
+
+stream12:
+	VMOVNTDQ Y4, (R13)(AX*4)
+	VMOVNTDQ Y3, 32(R13)(AX*4)
+	VMOVNTDQ Y2, 64(R13)(AX*4)
+	VMOVNTDQ Y1, 96(R13)(AX*4)
+
+second13:
+	TESTL   $0x00000400, R15
+	JZ      stored4
+	TESTL   $0x00000800, R15
+	JNZ     stream214
+	VMOVDQU Y4, (R14)(AX*4)
+	VMOVDQU Y3, 32(R14)(AX*4)
+	VMOVDQU Y2, 64(R14)(AX*4)
+	VMOVDQU Y1, 96(R14)(AX*4)
+	JMP     stored4
+
+stream214:
+	VMOVNTDQ Y4, (R14)(AX*4)
+	VMOVNTDQ Y3, 32(R14)(AX*4)
+	VMOVNTDQ Y2, 64(R14)(AX*4)
+	VMOVNTDQ Y1, 96(R14)(AX*4)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide15
+	VPBROADCASTD 80(SP), Y5
+	VMULPS       Y5, Y3, Y3
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y5, Y4, Y4
+	VMULPS       Y5, Y1, Y1
+	JMP          scaled8
+
+divide15:
+	VPBROADCASTD 80(SP), Y5
+	VDIVPS       Y5, Y3, Y3
+	VDIVPS       Y5, Y2, Y2
+	VDIVPS       Y5, Y4, Y4
+	VDIVPS       Y5, Y1, Y1
+	JMP          scaled8
+
+special10:
+	TESTL   $0x00000200, R15
+	JNZ     stream16
+	VMOVDQU Y4, (R13)(AX*4)
+	VMOVDQU Y3, 32(R13)(AX*4)
+	VMOVDQU Y2, 64(R13)(AX*4)
+	VMOVDQU Y1, 96(R13)(AX*4)
+	JMP     second17
+
+stream16:
+	VMOVNTDQ Y4, (R13)(AX*4)
+	VMOVNTDQ Y3, 32(R13)(AX*4)
+	VMOVNTDQ Y2, 64(R13)(AX*4)
+	VMOVNTDQ Y1, 96(R13)(AX*4)
+
+second17:
+	TESTL   $0x00000400, R15
+	JZ      stored9
+	TESTL   $0x00000800, R15
+	JNZ     stream218
+	VMOVDQU Y4, (R14)(AX*4)
+	VMOVDQU Y3, 32(R14)(AX*4)
+	VMOVDQU Y2, 64(R14)(AX*4)
+	VMOVDQU Y1, 96(R14)(AX*4)
+	JMP     stored9
+
+stream218:
+	VMOVNTDQ Y4, (R14)(AX*4)
+	VMOVNTDQ Y3, 32(R14)(AX*4)
+	VMOVNTDQ Y2, 64(R14)(AX*4)
+	VMOVNTDQ Y1, 96(R14)(AX*4)
+	JMP      stored9
+
+DATA const8<>+0(SB)/8, $0xff00ff00ff00ff00
+DATA const8<>+8(SB)/8, $0xff00ff00ff00ff00
+DATA const8<>+16(SB)/8, $0xff00ff00ff00ff00
+DATA const8<>+24(SB)/8, $0xff00ff00ff00ff00
+GLOBL const8<>(SB), RODATA|NOPTR, $32

@@ -7,117 +7,88 @@
 // func widenFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
 TEXT ·widenFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*2), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*2), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
-	CMPQ AX, $-32
-	JG   rest
+	MOVQ         size+32(FP), AX
+	MOVQ         srcs+16(FP), CX
+	MOVQ         (CX), DX
+	LEAQ         (DX)(AX*1), DX
+	MOVQ         8(CX), BX
+	LEAQ         (BX)(AX*1), BX
+	MOVQ         16(CX), SI
+	LEAQ         (SI)(AX*1), SI
+	MOVQ         24(CX), DI
+	LEAQ         (DI)(AX*1), DI
+	MOVQ         32(CX), R8
+	LEAQ         (R8)(AX*1), R8
+	MOVQ         40(CX), R9
+	LEAQ         (R9)(AX*1), R9
+	MOVQ         48(CX), R10
+	LEAQ         (R10)(AX*1), R10
+	MOVQ         56(CX), R11
+	LEAQ         (R11)(AX*1), R11
+	MOVQ         64(CX), R12
+	LEAQ         (R12)(AX*1), R12
+	MOVQ         72(CX), CX
+	LEAQ         (CX)(AX*1), CX
+	MOVQ         dst+0(FP), R13
+	LEAQ         (R13)(AX*2), R13
+	MOVQ         dst2+8(FP), R14
+	LEAQ         (R14)(AX*2), R14
+	MOVQ         factors+24(FP), R15
+	MOVQ         80(R15), R15
+	MOVQ         R15, 80(SP)
+	MOVQ         mode+40(FP), R15
+	NEGQ         AX
+	VPBROADCASTQ const0<>+0(SB), Z0
+	CMPQ         AX, $-32
+	JG           rest
 
 loop:
-	VCVTPH2PS (DX)(AX*1), Z0
-	CMPB      R15, $0x01
-	JE        combined1
-	VCVTPH2PS (BX)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x02
-	JE        combined1
-	VCVTPH2PS (SI)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x03
-	JE        combined1
-	VCVTPH2PS (DI)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x04
-	JE        combined1
-	VCVTPH2PS (R8)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x05
-	JE        combined1
-	VCVTPH2PS (R9)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x06
-	JE        combined1
-	VCVTPH2PS (R10)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x07
-	JE        combined1
-	VCVTPH2PS (R11)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x08
-	JE        combined1
-	VCVTPH2PS (R12)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
-	CMPB      R15, $0x09
-	JE        combined1
-	VCVTPH2PS (CX)(AX*1), Z1
-	VADDPS    Z1, Z0, Z0
+	VCVTPH2PS   (DX)(AX*1), Z1
+	CMPB        R15, $0x01
+	JE          combined1
+	VCVTPH2PS   (BX)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x02
+	JE          combined1
+	VCVTPH2PS   (SI)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x03
+	JE          combined1
+	VCVTPH2PS   (DI)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x04
+	JE          combined1
+	VCVTPH2PS   (R8)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x05
+	JE          combined1
+	VCVTPH2PS   (R9)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x06
+	JE          combined1
+	VCVTPH2PS   (R10)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x07
+	JE          combined1
+	VCVTPH2PS   (R11)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x08
+	JE          combined1
+	VCVTPH2PS   (R12)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
+	CMPB        R15, $0x09
+	JE          combined1
+	VCVTPH2PS   (CX)(AX*1), Z2
+	VFMADD231PS Z0, Z2, Z1
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z1
-	VMULPS       Z1, Z0, Z0
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z1
-	VDIVPS       Z1, Z0, Z0
-
-divided3:
+scaled3:
 	TESTL     $0x00000100, R15
 	JNZ       special5
-	VMOVDQU64 Z0, (R13)(AX*2)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z0, (R13)(AX*2)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z0, (R13)(AX*2)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z0, (R14)(AX*2)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z0, (R14)(AX*2)
+	VMOVDQU64 Z1, (R13)(AX*2)
 
 stored4:
 	ADDQ $+32, AX
@@ -129,84 +100,75 @@ rest:
 	JGE   end
 
 blocks:
-	VPXORD       Z2, Z2, Z2
-	VPBROADCASTB AX, Z0
-	VPSUBB       Z0, Z2, Z0
-	VMOVDQU64    const0<>+0(SB), Z1
-	VPCMPUB      $0x01, Z0, Z1, K1
 	VPXORD       Z3, Z3, Z3
-	VPBROADCASTD AX, Z0
-	VPSUBD       Z0, Z3, Z0
-	VMOVDQU64    const1<>+0(SB), Z1
-	VPCMPUD      $0x01, Z0, Z1, K2
-	VMOVDQU8.Z   (DX)(AX*1), K1, Y0
-	VCVTPH2PS    Y0, Z0
+	VPBROADCASTB AX, Z1
+	VPSUBB       Z1, Z3, Z1
+	VMOVDQU64    const1<>+0(SB), Z2
+	VPCMPUB      $0x01, Z1, Z2, K1
+	VPXORD       Z4, Z4, Z4
+	VPBROADCASTD AX, Z1
+	VPSUBD       Z1, Z4, Z1
+	VMOVDQU64    const2<>+0(SB), Z2
+	VPCMPUD      $0x01, Z1, Z2, K2
+	VMOVDQU8.Z   (DX)(AX*1), K1, Y1
+	VCVTPH2PS    Y1, Z1
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU8.Z   (BX)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (BX)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU8.Z   (SI)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (SI)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU8.Z   (DI)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (DI)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU8.Z   (R8)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R8)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU8.Z   (R9)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R9)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU8.Z   (R10)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R10)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU8.Z   (R11)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R11)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU8.Z   (R12)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (R12)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU8.Z   (CX)(AX*1), K1, Y1
-	VCVTPH2PS    Y1, Z1
-	VADDPS       Z1, Z0, Z0
+	JE           combined6
+	VMOVDQU8.Z   (CX)(AX*1), K1, Y2
+	VCVTPH2PS    Y2, Z2
+	VFMADD231PS  Z0, Z2, Z1
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z1
-	VMULPS       Z1, Z0, Z0
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z1
-	VDIVPS       Z1, Z0, Z0
-
-divided11:
-	VMOVDQU32 Z0, K2, (R13)(AX*2)
+scaled8:
+	VMOVDQU32 Z1, K2, (R13)(AX*2)
 	TESTL     $0x00000400, R15
-	JZ        stored12
-	VMOVDQU32 Z0, K2, (R14)(AX*2)
+	JZ        stored9
+	VMOVDQU32 Z1, K2, (R14)(AX*2)
 
-stored12:
+stored9:
 	ADDQ $+32, AX
 	JS   blocks
 
@@ -219,25 +181,73 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const0<>+0(SB)/8, $0x0706050403020100
-DATA const0<>+8(SB)/8, $0x0f0e0d0c0b0a0908
-DATA const0<>+16(SB)/8, $0x1716151413121110
-DATA const0<>+24(SB)/8, $0x1f1e1d1c1b1a1918
-DATA const0<>+32(SB)/8, $0x2726252423222120
-DATA const0<>+40(SB)/8, $0x2f2e2d2c2b2a2928
-DATA const0<>+48(SB)/8, $0x3736353433323130
-DATA const0<>+56(SB)/8, $0x3f3e3d3c3b3a3938
-GLOBL const0<>(SB), RODATA|NOPTR, $64
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z2
+	VMULPS       Z2, Z1, Z1
+	JMP          scaled3
 
-DATA const1<>+0(SB)/8, $0x0000000200000000
-DATA const1<>+8(SB)/8, $0x0000000600000004
-DATA const1<>+16(SB)/8, $0x0000000a00000008
-DATA const1<>+24(SB)/8, $0x0000000e0000000c
-DATA const1<>+32(SB)/8, $0x0000001200000010
-DATA const1<>+40(SB)/8, $0x0000001600000014
-DATA const1<>+48(SB)/8, $0x0000001a00000018
-DATA const1<>+56(SB)/8, $0x0000001e0000001c
+divide10:
+	VPBROADCASTD 80(SP), Z2
+	VDIVPS       Z2, Z1, Z1
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z1, (R13)(AX*2)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z1, (R13)(AX*2)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z1, (R14)(AX*2)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z1, (R14)(AX*2)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z2
+	VMULPS       Z2, Z1, Z1
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z2
+	VDIVPS       Z2, Z1, Z1
+	JMP          scaled8
+
+DATA const0<>+0(SB)/8, $0x3f8000003f800000
+GLOBL const0<>(SB), RODATA|NOPTR, $8
+
+DATA const1<>+0(SB)/8, $0x0706050403020100
+DATA const1<>+8(SB)/8, $0x0f0e0d0c0b0a0908
+DATA const1<>+16(SB)/8, $0x1716151413121110
+DATA const1<>+24(SB)/8, $0x1f1e1d1c1b1a1918
+DATA const1<>+32(SB)/8, $0x2726252423222120
+DATA const1<>+40(SB)/8, $0x2f2e2d2c2b2a2928
+DATA const1<>+48(SB)/8, $0x3736353433323130
+DATA const1<>+56(SB)/8, $0x3f3e3d3c3b3a3938
 GLOBL const1<>(SB), RODATA|NOPTR, $64
+
+DATA const2<>+0(SB)/8, $0x0000000200000000
+DATA const2<>+8(SB)/8, $0x0000000600000004
+DATA const2<>+16(SB)/8, $0x0000000a00000008
+DATA const2<>+24(SB)/8, $0x0000000e0000000c
+DATA const2<>+32(SB)/8, $0x0000001200000010
+DATA const2<>+40(SB)/8, $0x0000001600000014
+DATA const2<>+48(SB)/8, $0x0000001a00000018
+DATA const2<>+56(SB)/8, $0x0000001e0000001c
+GLOBL const2<>(SB), RODATA|NOPTR, $64
 
 // func widenBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
@@ -273,132 +283,97 @@ TEXT ·widenBFloat16AVX512(SB), NOSPLIT, $88-48
 	MOVQ         R15, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VPBROADCASTQ const2<>+0(SB), Z0
-	VPBROADCASTQ const3<>+0(SB), Z1
+	VPBROADCASTQ const3<>+0(SB), Z0
 	VPBROADCASTQ const4<>+0(SB), Z1
 	VPBROADCASTQ const5<>+0(SB), Z1
-	VMOVDQU64    const6<>+0(SB), Z1
-	VMOVDQU64    const7<>+0(SB), Z4
+	VPBROADCASTQ const6<>+0(SB), Z1
+	VMOVDQU64    const7<>+0(SB), Z1
+	VMOVDQU64    const8<>+0(SB), Z4
+	VPBROADCASTQ const0<>+0(SB), Z5
 	CMPQ         AX, $-64
 	JG           rest
 
 loop:
-	VMOVDQU64 (DX)(AX*1), Z5
-	VPSLLD    $0x10, Z5, Z6
-	VPANDD    Z0, Z5, Z5
-	CMPB      R15, $0x01
-	JE        combined1
-	VMOVDQU64 (BX)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x02
-	JE        combined1
-	VMOVDQU64 (SI)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x03
-	JE        combined1
-	VMOVDQU64 (DI)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x04
-	JE        combined1
-	VMOVDQU64 (R8)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x05
-	JE        combined1
-	VMOVDQU64 (R9)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x06
-	JE        combined1
-	VMOVDQU64 (R10)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x07
-	JE        combined1
-	VMOVDQU64 (R11)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x08
-	JE        combined1
-	VMOVDQU64 (R12)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
-	CMPB      R15, $0x09
-	JE        combined1
-	VMOVDQU64 (CX)(AX*1), Z7
-	VPSLLD    $0x10, Z7, Z8
-	VPANDD    Z0, Z7, Z7
-	VADDPS    Z8, Z6, Z6
-	VADDPS    Z7, Z5, Z5
+	VMOVDQU64   (DX)(AX*1), Z6
+	VPSLLD      $0x10, Z6, Z7
+	VPANDD      Z0, Z6, Z6
+	CMPB        R15, $0x01
+	JE          combined1
+	VMOVDQU64   (BX)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x02
+	JE          combined1
+	VMOVDQU64   (SI)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x03
+	JE          combined1
+	VMOVDQU64   (DI)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x04
+	JE          combined1
+	VMOVDQU64   (R8)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x05
+	JE          combined1
+	VMOVDQU64   (R9)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x06
+	JE          combined1
+	VMOVDQU64   (R10)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x07
+	JE          combined1
+	VMOVDQU64   (R11)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x08
+	JE          combined1
+	VMOVDQU64   (R12)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
+	CMPB        R15, $0x09
+	JE          combined1
+	VMOVDQU64   (CX)(AX*1), Z8
+	VPSLLD      $0x10, Z8, Z9
+	VPANDD      Z0, Z8, Z8
+	VFMADD231PS Z5, Z9, Z7
+	VFMADD231PS Z5, Z8, Z6
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z7
-	VMULPS       Z7, Z6, Z6
-	VMULPS       Z7, Z5, Z5
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z7
-	VDIVPS       Z7, Z6, Z6
-	VDIVPS       Z7, Z5, Z5
-
-divided3:
-	VMOVDQU64 Z6, Z7
-	VMOVDQU64 Z6, Z6
-	VPERMT2D  Z5, Z1, Z7
-	VPERMT2D  Z5, Z4, Z6
+scaled3:
+	VMOVDQU64 Z7, Z8
+	VMOVDQU64 Z7, Z7
+	VPERMT2D  Z6, Z1, Z8
+	VPERMT2D  Z6, Z4, Z7
 	TESTL     $0x00000100, R15
 	JNZ       special5
-	VMOVDQU64 Z7, (R13)(AX*2)
-	VMOVDQU64 Z6, 64(R13)(AX*2)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z7, (R13)(AX*2)
-	VMOVDQU64 Z6, 64(R13)(AX*2)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z7, (R13)(AX*2)
-	VMOVNTDQ Z6, 64(R13)(AX*2)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z7, (R14)(AX*2)
-	VMOVDQU64 Z6, 64(R14)(AX*2)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z7, (R14)(AX*2)
-	VMOVNTDQ Z6, 64(R14)(AX*2)
+	VMOVDQU64 Z8, (R13)(AX*2)
+	VMOVDQU64 Z7, 64(R13)(AX*2)
 
 stored4:
 	ADDQ $+64, AX
@@ -411,112 +386,101 @@ rest:
 
 blocks:
 	VPXORD       Z2, Z2, Z2
-	VPBROADCASTB AX, Z5
-	VPSUBB       Z5, Z2, Z5
-	VMOVDQU64    const0<>+0(SB), Z6
-	VPCMPUB      $0x01, Z5, Z6, K1
+	VPBROADCASTB AX, Z6
+	VPSUBB       Z6, Z2, Z6
+	VMOVDQU64    const1<>+0(SB), Z7
+	VPCMPUB      $0x01, Z6, Z7, K1
 	VPXORD       Z3, Z3, Z3
-	VPBROADCASTD AX, Z5
-	VPSUBD       Z5, Z3, Z5
-	VMOVDQU64    const1<>+0(SB), Z6
-	VPCMPUD      $0x01, Z5, Z6, K2
-	VMOVDQU64    const8<>+0(SB), Z6
-	VPCMPUD      $0x01, Z5, Z6, K3
-	VMOVDQU8.Z   (DX)(AX*1), K1, Z5
-	VPSLLD       $0x10, Z5, Z6
-	VPANDD       Z0, Z5, Z5
+	VPBROADCASTD AX, Z6
+	VPSUBD       Z6, Z3, Z6
+	VMOVDQU64    const2<>+0(SB), Z7
+	VPCMPUD      $0x01, Z6, Z7, K2
+	VMOVDQU64    const9<>+0(SB), Z7
+	VPCMPUD      $0x01, Z6, Z7, K3
+	VMOVDQU8.Z   (DX)(AX*1), K1, Z6
+	VPSLLD       $0x10, Z6, Z7
+	VPANDD       Z0, Z6, Z6
 	CMPB         R15, $0x01
-	JE           combined9
-	VMOVDQU8.Z   (BX)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (BX)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x02
-	JE           combined9
-	VMOVDQU8.Z   (SI)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (SI)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x03
-	JE           combined9
-	VMOVDQU8.Z   (DI)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (DI)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x04
-	JE           combined9
-	VMOVDQU8.Z   (R8)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (R8)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x05
-	JE           combined9
-	VMOVDQU8.Z   (R9)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (R9)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x06
-	JE           combined9
-	VMOVDQU8.Z   (R10)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (R10)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x07
-	JE           combined9
-	VMOVDQU8.Z   (R11)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (R11)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x08
-	JE           combined9
-	VMOVDQU8.Z   (R12)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (R12)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 	CMPB         R15, $0x09
-	JE           combined9
-	VMOVDQU8.Z   (CX)(AX*1), K1, Z7
-	VPSLLD       $0x10, Z7, Z8
-	VPANDD       Z0, Z7, Z7
-	VADDPS       Z8, Z6, Z6
-	VADDPS       Z7, Z5, Z5
+	JE           combined6
+	VMOVDQU8.Z   (CX)(AX*1), K1, Z8
+	VPSLLD       $0x10, Z8, Z9
+	VPANDD       Z0, Z8, Z8
+	VFMADD231PS  Z5, Z9, Z7
+	VFMADD231PS  Z5, Z8, Z6
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z7
-	VMULPS       Z7, Z6, Z6
-	VMULPS       Z7, Z5, Z5
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z7
-	VDIVPS       Z7, Z6, Z6
-	VDIVPS       Z7, Z5, Z5
-
-divided11:
-	VMOVDQU64 Z6, Z7
-	VMOVDQU64 Z6, Z6
-	VPERMT2D  Z5, Z1, Z7
-	VPERMT2D  Z5, Z4, Z6
-	VMOVDQU32 Z7, K2, (R13)(AX*2)
-	VMOVDQU32 Z6, K3, 64(R13)(AX*2)
+scaled8:
+	VMOVDQU64 Z7, Z8
+	VMOVDQU64 Z7, Z7
+	VPERMT2D  Z6, Z1, Z8
+	VPERMT2D  Z6, Z4, Z7
+	VMOVDQU32 Z8, K2, (R13)(AX*2)
+	VMOVDQU32 Z7, K3, 64(R13)(AX*2)
 	TESTL     $0x00000400, R15
-	JZ        stored12
-	VMOVDQU32 Z7, K2, (R14)(AX*2)
-	VMOVDQU32 Z6, K3, 64(R14)(AX*2)
+	JZ        stored9
+	VMOVDQU32 Z8, K2, (R14)(AX*2)
+	VMOVDQU32 Z7, K3, 64(R14)(AX*2)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -529,47 +493,100 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const2<>+0(SB)/8, $0xffff0000ffff0000
-GLOBL const2<>(SB), RODATA|NOPTR, $8
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z8
+	VMULPS       Z8, Z7, Z7
+	VMULPS       Z8, Z6, Z6
+	JMP          scaled3
 
-DATA const3<>+0(SB)/8, $0x00007fff00007fff
+divide10:
+	VPBROADCASTD 80(SP), Z8
+	VDIVPS       Z8, Z7, Z7
+	VDIVPS       Z8, Z6, Z6
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z8, (R13)(AX*2)
+	VMOVDQU64 Z7, 64(R13)(AX*2)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z8, (R13)(AX*2)
+	VMOVNTDQ Z7, 64(R13)(AX*2)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z8, (R14)(AX*2)
+	VMOVDQU64 Z7, 64(R14)(AX*2)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z8, (R14)(AX*2)
+	VMOVNTDQ Z7, 64(R14)(AX*2)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z8
+	VMULPS       Z8, Z7, Z7
+	VMULPS       Z8, Z6, Z6
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z8
+	VDIVPS       Z8, Z7, Z7
+	VDIVPS       Z8, Z6, Z6
+	JMP          scaled8
+
+DATA const3<>+0(SB)/8, $0xffff0000ffff0000
 GLOBL const3<>(SB), RODATA|NOPTR, $8
 
-DATA const4<>+0(SB)/8, $0x0001000000010000
+DATA const4<>+0(SB)/8, $0x00007fff00007fff
 GLOBL const4<>(SB), RODATA|NOPTR, $8
 
-DATA const5<>+0(SB)/8, $0x0000800000008000
+DATA const5<>+0(SB)/8, $0x0001000000010000
 GLOBL const5<>(SB), RODATA|NOPTR, $8
 
-DATA const6<>+0(SB)/8, $0x0000001000000000
-DATA const6<>+8(SB)/8, $0x0000001100000001
-DATA const6<>+16(SB)/8, $0x0000001200000002
-DATA const6<>+24(SB)/8, $0x0000001300000003
-DATA const6<>+32(SB)/8, $0x0000001400000004
-DATA const6<>+40(SB)/8, $0x0000001500000005
-DATA const6<>+48(SB)/8, $0x0000001600000006
-DATA const6<>+56(SB)/8, $0x0000001700000007
-GLOBL const6<>(SB), RODATA|NOPTR, $64
+DATA const6<>+0(SB)/8, $0x0000800000008000
+GLOBL const6<>(SB), RODATA|NOPTR, $8
 
-DATA const7<>+0(SB)/8, $0x0000001800000008
-DATA const7<>+8(SB)/8, $0x0000001900000009
-DATA const7<>+16(SB)/8, $0x0000001a0000000a
-DATA const7<>+24(SB)/8, $0x0000001b0000000b
-DATA const7<>+32(SB)/8, $0x0000001c0000000c
-DATA const7<>+40(SB)/8, $0x0000001d0000000d
-DATA const7<>+48(SB)/8, $0x0000001e0000000e
-DATA const7<>+56(SB)/8, $0x0000001f0000000f
+DATA const7<>+0(SB)/8, $0x0000001000000000
+DATA const7<>+8(SB)/8, $0x0000001100000001
+DATA const7<>+16(SB)/8, $0x0000001200000002
+DATA const7<>+24(SB)/8, $0x0000001300000003
+DATA const7<>+32(SB)/8, $0x0000001400000004
+DATA const7<>+40(SB)/8, $0x0000001500000005
+DATA const7<>+48(SB)/8, $0x0000001600000006
+DATA const7<>+56(SB)/8, $0x0000001700000007
 GLOBL const7<>(SB), RODATA|NOPTR, $64
 
-DATA const8<>+0(SB)/8, $0x0000002200000020
-DATA const8<>+8(SB)/8, $0x0000002600000024
-DATA const8<>+16(SB)/8, $0x0000002a00000028
-DATA const8<>+24(SB)/8, $0x0000002e0000002c
-DATA const8<>+32(SB)/8, $0x0000003200000030
-DATA const8<>+40(SB)/8, $0x0000003600000034
-DATA const8<>+48(SB)/8, $0x0000003a00000038
-DATA const8<>+56(SB)/8, $0x0000003e0000003c
+DATA const8<>+0(SB)/8, $0x0000001800000008
+DATA const8<>+8(SB)/8, $0x0000001900000009
+DATA const8<>+16(SB)/8, $0x0000001a0000000a
+DATA const8<>+24(SB)/8, $0x0000001b0000000b
+DATA const8<>+32(SB)/8, $0x0000001c0000000c
+DATA const8<>+40(SB)/8, $0x0000001d0000000d
+DATA const8<>+48(SB)/8, $0x0000001e0000000e
+DATA const8<>+56(SB)/8, $0x0000001f0000000f
 GLOBL const8<>(SB), RODATA|NOPTR, $64
+
+DATA const9<>+0(SB)/8, $0x0000002200000020
+DATA const9<>+8(SB)/8, $0x0000002600000024
+DATA const9<>+16(SB)/8, $0x0000002a00000028
+DATA const9<>+24(SB)/8, $0x0000002e0000002c
+DATA const9<>+32(SB)/8, $0x0000003200000030
+DATA const9<>+40(SB)/8, $0x0000003600000034
+DATA const9<>+48(SB)/8, $0x0000003a00000038
+DATA const9<>+56(SB)/8, $0x0000003e0000003c
+GLOBL const9<>(SB), RODATA|NOPTR, $64
 
 // func widenFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -605,15 +622,15 @@ TEXT ·widenFloat8E4M3AVX512(SB), NOSPLIT, $88-48
 	MOVQ         R15, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VMOVDQU64    const9<>+0(SB), Z0
-	VMOVDQU64    const10<>+0(SB), Z1
-	VMOVDQU64    const11<>+0(SB), Z2
-	VMOVDQU64    const12<>+0(SB), Z3
-	VPBROADCASTQ const13<>+0(SB), Z4
-	VMOVDQU64    const14<>+0(SB), Z5
-	VMOVDQU64    const15<>+0(SB), Z6
-	VMOVDQU64    const16<>+0(SB), Z7
-	VMOVDQU64    const17<>+0(SB), Z8
+	VMOVDQU64    const10<>+0(SB), Z0
+	VMOVDQU64    const11<>+0(SB), Z1
+	VMOVDQU64    const12<>+0(SB), Z2
+	VMOVDQU64    const13<>+0(SB), Z3
+	VPBROADCASTQ const14<>+0(SB), Z4
+	VMOVDQU64    const15<>+0(SB), Z5
+	VMOVDQU64    const16<>+0(SB), Z6
+	VMOVDQU64    const17<>+0(SB), Z7
+	VMOVDQU64    const18<>+0(SB), Z8
 	CMPQ         AX, $-64
 	JG           rest
 
@@ -854,64 +871,16 @@ loop:
 	VADDPS     Z20, Z16, Z16
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z10
-	VMULPS       Z10, Z9, Z9
-	VMULPS       Z10, Z14, Z14
-	VMULPS       Z10, Z15, Z15
-	VMULPS       Z10, Z16, Z16
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z10
-	VDIVPS       Z10, Z9, Z9
-	VDIVPS       Z10, Z14, Z14
-	VDIVPS       Z10, Z15, Z15
-	VDIVPS       Z10, Z16, Z16
-
-divided3:
+scaled3:
 	TESTL     $0x00000100, R15
 	JNZ       special5
 	VMOVDQU64 Z9, (R13)(AX*4)
 	VMOVDQU64 Z14, 64(R13)(AX*4)
 	VMOVDQU64 Z15, 128(R13)(AX*4)
 	VMOVDQU64 Z16, 192(R13)(AX*4)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z9, (R13)(AX*4)
-	VMOVDQU64 Z14, 64(R13)(AX*4)
-	VMOVDQU64 Z15, 128(R13)(AX*4)
-	VMOVDQU64 Z16, 192(R13)(AX*4)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z9, (R13)(AX*4)
-	VMOVNTDQ Z14, 64(R13)(AX*4)
-	VMOVNTDQ Z15, 128(R13)(AX*4)
-	VMOVNTDQ Z16, 192(R13)(AX*4)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z9, (R14)(AX*4)
-	VMOVDQU64 Z14, 64(R14)(AX*4)
-	VMOVDQU64 Z15, 128(R14)(AX*4)
-	VMOVDQU64 Z16, 192(R14)(AX*4)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z9, (R14)(AX*4)
-	VMOVNTDQ Z14, 64(R14)(AX*4)
-	VMOVNTDQ Z15, 128(R14)(AX*4)
-	VMOVNTDQ Z16, 192(R14)(AX*4)
 
 stored4:
 	ADDQ $+64, AX
@@ -926,18 +895,18 @@ blocks:
 	VPXORD       Z12, Z12, Z12
 	VPBROADCASTB AX, Z9
 	VPSUBB       Z9, Z12, Z9
-	VMOVDQU64    const0<>+0(SB), Z10
+	VMOVDQU64    const1<>+0(SB), Z10
 	VPCMPUB      $0x01, Z9, Z10, K1
 	VPXORD       Z13, Z13, Z13
 	VPBROADCASTD AX, Z9
 	VPSUBD       Z9, Z13, Z9
-	VMOVDQU64    const18<>+0(SB), Z10
-	VPCMPUD      $0x01, Z9, Z10, K2
 	VMOVDQU64    const19<>+0(SB), Z10
-	VPCMPUD      $0x01, Z9, Z10, K3
+	VPCMPUD      $0x01, Z9, Z10, K2
 	VMOVDQU64    const20<>+0(SB), Z10
-	VPCMPUD      $0x01, Z9, Z10, K4
+	VPCMPUD      $0x01, Z9, Z10, K3
 	VMOVDQU64    const21<>+0(SB), Z10
+	VPCMPUD      $0x01, Z9, Z10, K4
+	VMOVDQU64    const22<>+0(SB), Z10
 	VPCMPUD      $0x01, Z9, Z10, K5
 	VMOVDQU8.Z   (DX)(AX*1), K1, Z9
 	VMOVDQU64    Z9, Z10
@@ -958,7 +927,7 @@ blocks:
 	VPERMI2B     Z10, Z11, Z16
 	VPSLLD       $0x10, Z16, Z16
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -982,7 +951,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1006,7 +975,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1030,7 +999,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1054,7 +1023,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1078,7 +1047,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1102,7 +1071,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1126,7 +1095,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1150,7 +1119,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1174,38 +1143,23 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z10
-	VMULPS       Z10, Z9, Z9
-	VMULPS       Z10, Z14, Z14
-	VMULPS       Z10, Z15, Z15
-	VMULPS       Z10, Z16, Z16
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z10
-	VDIVPS       Z10, Z9, Z9
-	VDIVPS       Z10, Z14, Z14
-	VDIVPS       Z10, Z15, Z15
-	VDIVPS       Z10, Z16, Z16
-
-divided11:
+scaled8:
 	VMOVDQU32 Z9, K2, (R13)(AX*4)
 	VMOVDQU32 Z14, K3, 64(R13)(AX*4)
 	VMOVDQU32 Z15, K4, 128(R13)(AX*4)
 	VMOVDQU32 Z16, K5, 192(R13)(AX*4)
 	TESTL     $0x00000400, R15
-	JZ        stored12
+	JZ        stored9
 	VMOVDQU32 Z9, K2, (R14)(AX*4)
 	VMOVDQU32 Z14, K3, 64(R14)(AX*4)
 	VMOVDQU32 Z15, K4, 128(R14)(AX*4)
 	VMOVDQU32 Z16, K5, 192(R14)(AX*4)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -1218,128 +1172,197 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const9<>+0(SB)/8, $0x3c3c3c3c3b3b3b00
-DATA const9<>+8(SB)/8, $0x3c3c3c3c3c3c3c3c
-DATA const9<>+16(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const9<>+24(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const9<>+32(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const9<>+40(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const9<>+48(SB)/8, $0x3f3f3f3f3f3f3f3f
-DATA const9<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
-GLOBL const9<>(SB), RODATA|NOPTR, $64
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z10
+	VMULPS       Z10, Z9, Z9
+	VMULPS       Z10, Z14, Z14
+	VMULPS       Z10, Z15, Z15
+	VMULPS       Z10, Z16, Z16
+	JMP          scaled3
 
-DATA const10<>+0(SB)/8, $0x4040404040404040
-DATA const10<>+8(SB)/8, $0x4040404040404040
-DATA const10<>+16(SB)/8, $0x4141414141414141
-DATA const10<>+24(SB)/8, $0x4141414141414141
-DATA const10<>+32(SB)/8, $0x4242424242424242
-DATA const10<>+40(SB)/8, $0x4242424242424242
-DATA const10<>+48(SB)/8, $0x4343434343434343
-DATA const10<>+56(SB)/8, $0x7f43434343434343
+divide10:
+	VPBROADCASTD 80(SP), Z10
+	VDIVPS       Z10, Z9, Z9
+	VDIVPS       Z10, Z14, Z14
+	VDIVPS       Z10, Z15, Z15
+	VDIVPS       Z10, Z16, Z16
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z9, (R13)(AX*4)
+	VMOVDQU64 Z14, 64(R13)(AX*4)
+	VMOVDQU64 Z15, 128(R13)(AX*4)
+	VMOVDQU64 Z16, 192(R13)(AX*4)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z9, (R13)(AX*4)
+	VMOVNTDQ Z14, 64(R13)(AX*4)
+	VMOVNTDQ Z15, 128(R13)(AX*4)
+	VMOVNTDQ Z16, 192(R13)(AX*4)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z9, (R14)(AX*4)
+	VMOVDQU64 Z14, 64(R14)(AX*4)
+	VMOVDQU64 Z15, 128(R14)(AX*4)
+	VMOVDQU64 Z16, 192(R14)(AX*4)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z9, (R14)(AX*4)
+	VMOVNTDQ Z14, 64(R14)(AX*4)
+	VMOVNTDQ Z15, 128(R14)(AX*4)
+	VMOVNTDQ Z16, 192(R14)(AX*4)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z10
+	VMULPS       Z10, Z9, Z9
+	VMULPS       Z10, Z14, Z14
+	VMULPS       Z10, Z15, Z15
+	VMULPS       Z10, Z16, Z16
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z10
+	VDIVPS       Z10, Z9, Z9
+	VDIVPS       Z10, Z14, Z14
+	VDIVPS       Z10, Z15, Z15
+	VDIVPS       Z10, Z16, Z16
+	JMP          scaled8
+
+DATA const10<>+0(SB)/8, $0x3c3c3c3c3b3b3b00
+DATA const10<>+8(SB)/8, $0x3c3c3c3c3c3c3c3c
+DATA const10<>+16(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const10<>+24(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const10<>+32(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const10<>+40(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const10<>+48(SB)/8, $0x3f3f3f3f3f3f3f3f
+DATA const10<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
 GLOBL const10<>(SB), RODATA|NOPTR, $64
 
-DATA const11<>+0(SB)/8, $0x60402000c0800000
-DATA const11<>+8(SB)/8, $0xf0e0d0c0b0a09080
-DATA const11<>+16(SB)/8, $0x7060504030201000
-DATA const11<>+24(SB)/8, $0xf0e0d0c0b0a09080
-DATA const11<>+32(SB)/8, $0x7060504030201000
-DATA const11<>+40(SB)/8, $0xf0e0d0c0b0a09080
-DATA const11<>+48(SB)/8, $0x7060504030201000
-DATA const11<>+56(SB)/8, $0xf0e0d0c0b0a09080
+DATA const11<>+0(SB)/8, $0x4040404040404040
+DATA const11<>+8(SB)/8, $0x4040404040404040
+DATA const11<>+16(SB)/8, $0x4141414141414141
+DATA const11<>+24(SB)/8, $0x4141414141414141
+DATA const11<>+32(SB)/8, $0x4242424242424242
+DATA const11<>+40(SB)/8, $0x4242424242424242
+DATA const11<>+48(SB)/8, $0x4343434343434343
+DATA const11<>+56(SB)/8, $0x7f43434343434343
 GLOBL const11<>(SB), RODATA|NOPTR, $64
 
-DATA const12<>+0(SB)/8, $0x7060504030201000
+DATA const12<>+0(SB)/8, $0x60402000c0800000
 DATA const12<>+8(SB)/8, $0xf0e0d0c0b0a09080
 DATA const12<>+16(SB)/8, $0x7060504030201000
 DATA const12<>+24(SB)/8, $0xf0e0d0c0b0a09080
 DATA const12<>+32(SB)/8, $0x7060504030201000
 DATA const12<>+40(SB)/8, $0xf0e0d0c0b0a09080
 DATA const12<>+48(SB)/8, $0x7060504030201000
-DATA const12<>+56(SB)/8, $0xc0e0d0c0b0a09080
+DATA const12<>+56(SB)/8, $0xf0e0d0c0b0a09080
 GLOBL const12<>(SB), RODATA|NOPTR, $64
 
-DATA const13<>+0(SB)/8, $0x8080808080808080
-GLOBL const13<>(SB), RODATA|NOPTR, $8
+DATA const13<>+0(SB)/8, $0x7060504030201000
+DATA const13<>+8(SB)/8, $0xf0e0d0c0b0a09080
+DATA const13<>+16(SB)/8, $0x7060504030201000
+DATA const13<>+24(SB)/8, $0xf0e0d0c0b0a09080
+DATA const13<>+32(SB)/8, $0x7060504030201000
+DATA const13<>+40(SB)/8, $0xf0e0d0c0b0a09080
+DATA const13<>+48(SB)/8, $0x7060504030201000
+DATA const13<>+56(SB)/8, $0xc0e0d0c0b0a09080
+GLOBL const13<>(SB), RODATA|NOPTR, $64
 
-DATA const14<>+0(SB)/8, $0x0000410100004000
-DATA const14<>+8(SB)/8, $0x0000430300004202
-DATA const14<>+16(SB)/8, $0x0000450500004404
-DATA const14<>+24(SB)/8, $0x0000470700004606
-DATA const14<>+32(SB)/8, $0x0000490900004808
-DATA const14<>+40(SB)/8, $0x00004b0b00004a0a
-DATA const14<>+48(SB)/8, $0x00004d0d00004c0c
-DATA const14<>+56(SB)/8, $0x00004f0f00004e0e
-GLOBL const14<>(SB), RODATA|NOPTR, $64
+DATA const14<>+0(SB)/8, $0x8080808080808080
+GLOBL const14<>(SB), RODATA|NOPTR, $8
 
-DATA const15<>+0(SB)/8, $0x0000511100005010
-DATA const15<>+8(SB)/8, $0x0000531300005212
-DATA const15<>+16(SB)/8, $0x0000551500005414
-DATA const15<>+24(SB)/8, $0x0000571700005616
-DATA const15<>+32(SB)/8, $0x0000591900005818
-DATA const15<>+40(SB)/8, $0x00005b1b00005a1a
-DATA const15<>+48(SB)/8, $0x00005d1d00005c1c
-DATA const15<>+56(SB)/8, $0x00005f1f00005e1e
+DATA const15<>+0(SB)/8, $0x0000410100004000
+DATA const15<>+8(SB)/8, $0x0000430300004202
+DATA const15<>+16(SB)/8, $0x0000450500004404
+DATA const15<>+24(SB)/8, $0x0000470700004606
+DATA const15<>+32(SB)/8, $0x0000490900004808
+DATA const15<>+40(SB)/8, $0x00004b0b00004a0a
+DATA const15<>+48(SB)/8, $0x00004d0d00004c0c
+DATA const15<>+56(SB)/8, $0x00004f0f00004e0e
 GLOBL const15<>(SB), RODATA|NOPTR, $64
 
-DATA const16<>+0(SB)/8, $0x0000612100006020
-DATA const16<>+8(SB)/8, $0x0000632300006222
-DATA const16<>+16(SB)/8, $0x0000652500006424
-DATA const16<>+24(SB)/8, $0x0000672700006626
-DATA const16<>+32(SB)/8, $0x0000692900006828
-DATA const16<>+40(SB)/8, $0x00006b2b00006a2a
-DATA const16<>+48(SB)/8, $0x00006d2d00006c2c
-DATA const16<>+56(SB)/8, $0x00006f2f00006e2e
+DATA const16<>+0(SB)/8, $0x0000511100005010
+DATA const16<>+8(SB)/8, $0x0000531300005212
+DATA const16<>+16(SB)/8, $0x0000551500005414
+DATA const16<>+24(SB)/8, $0x0000571700005616
+DATA const16<>+32(SB)/8, $0x0000591900005818
+DATA const16<>+40(SB)/8, $0x00005b1b00005a1a
+DATA const16<>+48(SB)/8, $0x00005d1d00005c1c
+DATA const16<>+56(SB)/8, $0x00005f1f00005e1e
 GLOBL const16<>(SB), RODATA|NOPTR, $64
 
-DATA const17<>+0(SB)/8, $0x0000713100007030
-DATA const17<>+8(SB)/8, $0x0000733300007232
-DATA const17<>+16(SB)/8, $0x0000753500007434
-DATA const17<>+24(SB)/8, $0x0000773700007636
-DATA const17<>+32(SB)/8, $0x0000793900007838
-DATA const17<>+40(SB)/8, $0x00007b3b00007a3a
-DATA const17<>+48(SB)/8, $0x00007d3d00007c3c
-DATA const17<>+56(SB)/8, $0x00007f3f00007e3e
+DATA const17<>+0(SB)/8, $0x0000612100006020
+DATA const17<>+8(SB)/8, $0x0000632300006222
+DATA const17<>+16(SB)/8, $0x0000652500006424
+DATA const17<>+24(SB)/8, $0x0000672700006626
+DATA const17<>+32(SB)/8, $0x0000692900006828
+DATA const17<>+40(SB)/8, $0x00006b2b00006a2a
+DATA const17<>+48(SB)/8, $0x00006d2d00006c2c
+DATA const17<>+56(SB)/8, $0x00006f2f00006e2e
 GLOBL const17<>(SB), RODATA|NOPTR, $64
 
-DATA const18<>+0(SB)/8, $0x0000000100000000
-DATA const18<>+8(SB)/8, $0x0000000300000002
-DATA const18<>+16(SB)/8, $0x0000000500000004
-DATA const18<>+24(SB)/8, $0x0000000700000006
-DATA const18<>+32(SB)/8, $0x0000000900000008
-DATA const18<>+40(SB)/8, $0x0000000b0000000a
-DATA const18<>+48(SB)/8, $0x0000000d0000000c
-DATA const18<>+56(SB)/8, $0x0000000f0000000e
+DATA const18<>+0(SB)/8, $0x0000713100007030
+DATA const18<>+8(SB)/8, $0x0000733300007232
+DATA const18<>+16(SB)/8, $0x0000753500007434
+DATA const18<>+24(SB)/8, $0x0000773700007636
+DATA const18<>+32(SB)/8, $0x0000793900007838
+DATA const18<>+40(SB)/8, $0x00007b3b00007a3a
+DATA const18<>+48(SB)/8, $0x00007d3d00007c3c
+DATA const18<>+56(SB)/8, $0x00007f3f00007e3e
 GLOBL const18<>(SB), RODATA|NOPTR, $64
 
-DATA const19<>+0(SB)/8, $0x0000001100000010
-DATA const19<>+8(SB)/8, $0x0000001300000012
-DATA const19<>+16(SB)/8, $0x0000001500000014
-DATA const19<>+24(SB)/8, $0x0000001700000016
-DATA const19<>+32(SB)/8, $0x0000001900000018
-DATA const19<>+40(SB)/8, $0x0000001b0000001a
-DATA const19<>+48(SB)/8, $0x0000001d0000001c
-DATA const19<>+56(SB)/8, $0x0000001f0000001e
+DATA const19<>+0(SB)/8, $0x0000000100000000
+DATA const19<>+8(SB)/8, $0x0000000300000002
+DATA const19<>+16(SB)/8, $0x0000000500000004
+DATA const19<>+24(SB)/8, $0x0000000700000006
+DATA const19<>+32(SB)/8, $0x0000000900000008
+DATA const19<>+40(SB)/8, $0x0000000b0000000a
+DATA const19<>+48(SB)/8, $0x0000000d0000000c
+DATA const19<>+56(SB)/8, $0x0000000f0000000e
 GLOBL const19<>(SB), RODATA|NOPTR, $64
 
-DATA const20<>+0(SB)/8, $0x0000002100000020
-DATA const20<>+8(SB)/8, $0x0000002300000022
-DATA const20<>+16(SB)/8, $0x0000002500000024
-DATA const20<>+24(SB)/8, $0x0000002700000026
-DATA const20<>+32(SB)/8, $0x0000002900000028
-DATA const20<>+40(SB)/8, $0x0000002b0000002a
-DATA const20<>+48(SB)/8, $0x0000002d0000002c
-DATA const20<>+56(SB)/8, $0x0000002f0000002e
+DATA const20<>+0(SB)/8, $0x0000001100000010
+DATA const20<>+8(SB)/8, $0x0000001300000012
+DATA const20<>+16(SB)/8, $0x0000001500000014
+DATA const20<>+24(SB)/8, $0x0000001700000016
+DATA const20<>+32(SB)/8, $0x0000001900000018
+DATA const20<>+40(SB)/8, $0x0000001b0000001a
+DATA const20<>+48(SB)/8, $0x0000001d0000001c
+DATA const20<>+56(SB)/8, $0x0000001f0000001e
 GLOBL const20<>(SB), RODATA|NOPTR, $64
 
-DATA const21<>+0(SB)/8, $0x0000003100000030
-DATA const21<>+8(SB)/8, $0x0000003300000032
-DATA const21<>+16(SB)/8, $0x0000003500000034
-DATA const21<>+24(SB)/8, $0x0000003700000036
-DATA const21<>+32(SB)/8, $0x0000003900000038
-DATA const21<>+40(SB)/8, $0x0000003b0000003a
-DATA const21<>+48(SB)/8, $0x0000003d0000003c
-DATA const21<>+56(SB)/8, $0x0000003f0000003e
+DATA const21<>+0(SB)/8, $0x0000002100000020
+DATA const21<>+8(SB)/8, $0x0000002300000022
+DATA const21<>+16(SB)/8, $0x0000002500000024
+DATA const21<>+24(SB)/8, $0x0000002700000026
+DATA const21<>+32(SB)/8, $0x0000002900000028
+DATA const21<>+40(SB)/8, $0x0000002b0000002a
+DATA const21<>+48(SB)/8, $0x0000002d0000002c
+DATA const21<>+56(SB)/8, $0x0000002f0000002e
 GLOBL const21<>(SB), RODATA|NOPTR, $64
+
+DATA const22<>+0(SB)/8, $0x0000003100000030
+DATA const22<>+8(SB)/8, $0x0000003300000032
+DATA const22<>+16(SB)/8, $0x0000003500000034
+DATA const22<>+24(SB)/8, $0x0000003700000036
+DATA const22<>+32(SB)/8, $0x0000003900000038
+DATA const22<>+40(SB)/8, $0x0000003b0000003a
+DATA const22<>+48(SB)/8, $0x0000003d0000003c
+DATA const22<>+56(SB)/8, $0x0000003f0000003e
+GLOBL const22<>(SB), RODATA|NOPTR, $64
 
 // func widenFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
@@ -1375,15 +1398,15 @@ TEXT ·widenFloat8E5M2AVX512(SB), NOSPLIT, $88-48
 	MOVQ         R15, 80(SP)
 	MOVQ         mode+40(FP), R15
 	NEGQ         AX
-	VMOVDQU64    const22<>+0(SB), Z0
-	VMOVDQU64    const23<>+0(SB), Z1
-	VMOVDQU64    const24<>+0(SB), Z2
-	VMOVDQU64    const25<>+0(SB), Z3
-	VPBROADCASTQ const13<>+0(SB), Z4
-	VMOVDQU64    const14<>+0(SB), Z5
-	VMOVDQU64    const15<>+0(SB), Z6
-	VMOVDQU64    const16<>+0(SB), Z7
-	VMOVDQU64    const17<>+0(SB), Z8
+	VMOVDQU64    const23<>+0(SB), Z0
+	VMOVDQU64    const24<>+0(SB), Z1
+	VMOVDQU64    const25<>+0(SB), Z2
+	VMOVDQU64    const26<>+0(SB), Z3
+	VPBROADCASTQ const14<>+0(SB), Z4
+	VMOVDQU64    const15<>+0(SB), Z5
+	VMOVDQU64    const16<>+0(SB), Z6
+	VMOVDQU64    const17<>+0(SB), Z7
+	VMOVDQU64    const18<>+0(SB), Z8
 	CMPQ         AX, $-64
 	JG           rest
 
@@ -1624,64 +1647,16 @@ loop:
 	VADDPS     Z20, Z16, Z16
 
 combined1:
-	TESTL        $0x00003000, R15
-	JZ           divided3
-	TESTL        $0x00002000, R15
-	JNZ          divide2
-	VPBROADCASTD 80(SP), Z10
-	VMULPS       Z10, Z9, Z9
-	VMULPS       Z10, Z14, Z14
-	VMULPS       Z10, Z15, Z15
-	VMULPS       Z10, Z16, Z16
-	JMP          divided3
+	TESTL $0x00003000, R15
+	JNZ   scale2
 
-divide2:
-	VPBROADCASTD 80(SP), Z10
-	VDIVPS       Z10, Z9, Z9
-	VDIVPS       Z10, Z14, Z14
-	VDIVPS       Z10, Z15, Z15
-	VDIVPS       Z10, Z16, Z16
-
-divided3:
+scaled3:
 	TESTL     $0x00000100, R15
 	JNZ       special5
 	VMOVDQU64 Z9, (R13)(AX*4)
 	VMOVDQU64 Z14, 64(R13)(AX*4)
 	VMOVDQU64 Z15, 128(R13)(AX*4)
 	VMOVDQU64 Z16, 192(R13)(AX*4)
-	JMP       stored4
-
-special5:
-	TESTL     $0x00000200, R15
-	JNZ       stream6
-	VMOVDQU64 Z9, (R13)(AX*4)
-	VMOVDQU64 Z14, 64(R13)(AX*4)
-	VMOVDQU64 Z15, 128(R13)(AX*4)
-	VMOVDQU64 Z16, 192(R13)(AX*4)
-	JMP       second7
-
-stream6:
-	VMOVNTDQ Z9, (R13)(AX*4)
-	VMOVNTDQ Z14, 64(R13)(AX*4)
-	VMOVNTDQ Z15, 128(R13)(AX*4)
-	VMOVNTDQ Z16, 192(R13)(AX*4)
-
-second7:
-	TESTL     $0x00000400, R15
-	JZ        stored4
-	TESTL     $0x00000800, R15
-	JNZ       stream28
-	VMOVDQU64 Z9, (R14)(AX*4)
-	VMOVDQU64 Z14, 64(R14)(AX*4)
-	VMOVDQU64 Z15, 128(R14)(AX*4)
-	VMOVDQU64 Z16, 192(R14)(AX*4)
-	JMP       stored4
-
-stream28:
-	VMOVNTDQ Z9, (R14)(AX*4)
-	VMOVNTDQ Z14, 64(R14)(AX*4)
-	VMOVNTDQ Z15, 128(R14)(AX*4)
-	VMOVNTDQ Z16, 192(R14)(AX*4)
 
 stored4:
 	ADDQ $+64, AX
@@ -1696,18 +1671,18 @@ blocks:
 	VPXORD       Z12, Z12, Z12
 	VPBROADCASTB AX, Z9
 	VPSUBB       Z9, Z12, Z9
-	VMOVDQU64    const0<>+0(SB), Z10
+	VMOVDQU64    const1<>+0(SB), Z10
 	VPCMPUB      $0x01, Z9, Z10, K1
 	VPXORD       Z13, Z13, Z13
 	VPBROADCASTD AX, Z9
 	VPSUBD       Z9, Z13, Z9
-	VMOVDQU64    const18<>+0(SB), Z10
-	VPCMPUD      $0x01, Z9, Z10, K2
 	VMOVDQU64    const19<>+0(SB), Z10
-	VPCMPUD      $0x01, Z9, Z10, K3
+	VPCMPUD      $0x01, Z9, Z10, K2
 	VMOVDQU64    const20<>+0(SB), Z10
-	VPCMPUD      $0x01, Z9, Z10, K4
+	VPCMPUD      $0x01, Z9, Z10, K3
 	VMOVDQU64    const21<>+0(SB), Z10
+	VPCMPUD      $0x01, Z9, Z10, K4
+	VMOVDQU64    const22<>+0(SB), Z10
 	VPCMPUD      $0x01, Z9, Z10, K5
 	VMOVDQU8.Z   (DX)(AX*1), K1, Z9
 	VMOVDQU64    Z9, Z10
@@ -1728,7 +1703,7 @@ blocks:
 	VPERMI2B     Z10, Z11, Z16
 	VPSLLD       $0x10, Z16, Z16
 	CMPB         R15, $0x01
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (BX)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1752,7 +1727,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x02
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (SI)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1776,7 +1751,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x03
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (DI)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1800,7 +1775,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x04
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R8)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1824,7 +1799,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x05
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R9)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1848,7 +1823,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x06
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R10)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1872,7 +1847,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x07
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R11)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1896,7 +1871,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x08
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (R12)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1920,7 +1895,7 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 	CMPB         R15, $0x09
-	JE           combined9
+	JE           combined6
 	VMOVDQU8.Z   (CX)(AX*1), K1, Z10
 	VMOVDQU64    Z10, Z11
 	VMOVDQU64    Z10, Z17
@@ -1944,38 +1919,23 @@ blocks:
 	VADDPS       Z19, Z15, Z15
 	VADDPS       Z20, Z16, Z16
 
-combined9:
-	TESTL        $0x00003000, R15
-	JZ           divided11
-	TESTL        $0x00002000, R15
-	JNZ          divide10
-	VPBROADCASTD 80(SP), Z10
-	VMULPS       Z10, Z9, Z9
-	VMULPS       Z10, Z14, Z14
-	VMULPS       Z10, Z15, Z15
-	VMULPS       Z10, Z16, Z16
-	JMP          divided11
+combined6:
+	TESTL $0x00003000, R15
+	JNZ   scale7
 
-divide10:
-	VPBROADCASTD 80(SP), Z10
-	VDIVPS       Z10, Z9, Z9
-	VDIVPS       Z10, Z14, Z14
-	VDIVPS       Z10, Z15, Z15
-	VDIVPS       Z10, Z16, Z16
-
-divided11:
+scaled8:
 	VMOVDQU32 Z9, K2, (R13)(AX*4)
 	VMOVDQU32 Z14, K3, 64(R13)(AX*4)
 	VMOVDQU32 Z15, K4, 128(R13)(AX*4)
 	VMOVDQU32 Z16, K5, 192(R13)(AX*4)
 	TESTL     $0x00000400, R15
-	JZ        stored12
+	JZ        stored9
 	VMOVDQU32 Z9, K2, (R14)(AX*4)
 	VMOVDQU32 Z14, K3, 64(R14)(AX*4)
 	VMOVDQU32 Z15, K4, 128(R14)(AX*4)
 	VMOVDQU32 Z16, K5, 192(R14)(AX*4)
 
-stored12:
+stored9:
 	ADDQ $+64, AX
 	JS   blocks
 
@@ -1988,42 +1948,111 @@ return:
 	VZEROUPPER
 	RET
 
-DATA const22<>+0(SB)/8, $0x3838383838383700
-DATA const22<>+8(SB)/8, $0x3939393939393939
-DATA const22<>+16(SB)/8, $0x3a3a3a3a3a3a3a3a
-DATA const22<>+24(SB)/8, $0x3b3b3b3b3b3b3b3b
-DATA const22<>+32(SB)/8, $0x3c3c3c3c3c3c3c3c
-DATA const22<>+40(SB)/8, $0x3d3d3d3d3d3d3d3d
-DATA const22<>+48(SB)/8, $0x3e3e3e3e3e3e3e3e
-DATA const22<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
-GLOBL const22<>(SB), RODATA|NOPTR, $64
+scale2:
+	TESTL        $0x00002000, R15
+	JNZ          divide10
+	VPBROADCASTD 80(SP), Z10
+	VMULPS       Z10, Z9, Z9
+	VMULPS       Z10, Z14, Z14
+	VMULPS       Z10, Z15, Z15
+	VMULPS       Z10, Z16, Z16
+	JMP          scaled3
 
-DATA const23<>+0(SB)/8, $0x4040404040404040
-DATA const23<>+8(SB)/8, $0x4141414141414141
-DATA const23<>+16(SB)/8, $0x4242424242424242
-DATA const23<>+24(SB)/8, $0x4343434343434343
-DATA const23<>+32(SB)/8, $0x4444444444444444
-DATA const23<>+40(SB)/8, $0x4545454545454545
-DATA const23<>+48(SB)/8, $0x4646464646464646
-DATA const23<>+56(SB)/8, $0x7f7f7f7f47474747
+divide10:
+	VPBROADCASTD 80(SP), Z10
+	VDIVPS       Z10, Z9, Z9
+	VDIVPS       Z10, Z14, Z14
+	VDIVPS       Z10, Z15, Z15
+	VDIVPS       Z10, Z16, Z16
+	JMP          scaled3
+
+special5:
+	TESTL     $0x00000200, R15
+	JNZ       stream11
+	VMOVDQU64 Z9, (R13)(AX*4)
+	VMOVDQU64 Z14, 64(R13)(AX*4)
+	VMOVDQU64 Z15, 128(R13)(AX*4)
+	VMOVDQU64 Z16, 192(R13)(AX*4)
+	JMP       second12
+
+stream11:
+	VMOVNTDQ Z9, (R13)(AX*4)
+	VMOVNTDQ Z14, 64(R13)(AX*4)
+	VMOVNTDQ Z15, 128(R13)(AX*4)
+	VMOVNTDQ Z16, 192(R13)(AX*4)
+
+second12:
+	TESTL     $0x00000400, R15
+	JZ        stored4
+	TESTL     $0x00000800, R15
+	JNZ       stream213
+	VMOVDQU64 Z9, (R14)(AX*4)
+	VMOVDQU64 Z14, 64(R14)(AX*4)
+	VMOVDQU64 Z15, 128(R14)(AX*4)
+	VMOVDQU64 Z16, 192(R14)(AX*4)
+	JMP       stored4
+
+stream213:
+	VMOVNTDQ Z9, (R14)(AX*4)
+	VMOVNTDQ Z14, 64(R14)(AX*4)
+	VMOVNTDQ Z15, 128(R14)(AX*4)
+	VMOVNTDQ Z16, 192(R14)(AX*4)
+	JMP      stored4
+
+scale7:
+	TESTL        $0x00002000, R15
+	JNZ          divide14
+	VPBROADCASTD 80(SP), Z10
+	VMULPS       Z10, Z9, Z9
+	VMULPS       Z10, Z14, Z14
+	VMULPS       Z10, Z15, Z15
+	VMULPS       Z10, Z16, Z16
+	JMP          scaled8
+
+divide14:
+	VPBROADCASTD 80(SP), Z10
+	VDIVPS       Z10, Z9, Z9
+	VDIVPS       Z10, Z14, Z14
+	VDIVPS       Z10, Z15, Z15
+	VDIVPS       Z10, Z16, Z16
+	JMP          scaled8
+
+DATA const23<>+0(SB)/8, $0x3838383838383700
+DATA const23<>+8(SB)/8, $0x3939393939393939
+DATA const23<>+16(SB)/8, $0x3a3a3a3a3a3a3a3a
+DATA const23<>+24(SB)/8, $0x3b3b3b3b3b3b3b3b
+DATA const23<>+32(SB)/8, $0x3c3c3c3c3c3c3c3c
+DATA const23<>+40(SB)/8, $0x3d3d3d3d3d3d3d3d
+DATA const23<>+48(SB)/8, $0x3e3e3e3e3e3e3e3e
+DATA const23<>+56(SB)/8, $0x3f3f3f3f3f3f3f3f
 GLOBL const23<>(SB), RODATA|NOPTR, $64
 
-DATA const24<>+0(SB)/8, $0xe0c0a08040008000
-DATA const24<>+8(SB)/8, $0xe0c0a08060402000
-DATA const24<>+16(SB)/8, $0xe0c0a08060402000
-DATA const24<>+24(SB)/8, $0xe0c0a08060402000
-DATA const24<>+32(SB)/8, $0xe0c0a08060402000
-DATA const24<>+40(SB)/8, $0xe0c0a08060402000
-DATA const24<>+48(SB)/8, $0xe0c0a08060402000
-DATA const24<>+56(SB)/8, $0xe0c0a08060402000
+DATA const24<>+0(SB)/8, $0x4040404040404040
+DATA const24<>+8(SB)/8, $0x4141414141414141
+DATA const24<>+16(SB)/8, $0x4242424242424242
+DATA const24<>+24(SB)/8, $0x4343434343434343
+DATA const24<>+32(SB)/8, $0x4444444444444444
+DATA const24<>+40(SB)/8, $0x4545454545454545
+DATA const24<>+48(SB)/8, $0x4646464646464646
+DATA const24<>+56(SB)/8, $0x7f7f7f7f47474747
 GLOBL const24<>(SB), RODATA|NOPTR, $64
 
-DATA const25<>+0(SB)/8, $0xe0c0a08060402000
+DATA const25<>+0(SB)/8, $0xe0c0a08040008000
 DATA const25<>+8(SB)/8, $0xe0c0a08060402000
 DATA const25<>+16(SB)/8, $0xe0c0a08060402000
 DATA const25<>+24(SB)/8, $0xe0c0a08060402000
 DATA const25<>+32(SB)/8, $0xe0c0a08060402000
 DATA const25<>+40(SB)/8, $0xe0c0a08060402000
 DATA const25<>+48(SB)/8, $0xe0c0a08060402000
-DATA const25<>+56(SB)/8, $0xc0c0c08060402000
+DATA const25<>+56(SB)/8, $0xe0c0a08060402000
 GLOBL const25<>(SB), RODATA|NOPTR, $64
+
+DATA const26<>+0(SB)/8, $0xe0c0a08060402000
+DATA const26<>+8(SB)/8, $0xe0c0a08060402000
+DATA const26<>+16(SB)/8, $0xe0c0a08060402000
+DATA const26<>+24(SB)/8, $0xe0c0a08060402000
+DATA const26<>+32(SB)/8, $0xe0c0a08060402000
+DATA const26<>+40(SB)/8, $0xe0c0a08060402000
+DATA const26<>+48(SB)/8, $0xe0c0a08060402000
+DATA const26<>+56(SB)/8, $0xc0c0c08060402000
+GLOBL const26<>(SB), RODATA|NOPTR, $64

@@ -28,8 +28,8 @@ var floats = []struct {
 }{
 	{"Float16", float16{}, 4},
 	{"BFloat16", bfloat16{}, 2},
-	{"Float8E4M3", float8E4M3, 1},
-	{"Float8E5M2", float8E5M2, 1},
+	{"Float8E4M3", float8E4M3, 2},
+	{"Float8E5M2", float8E5M2, 2},
 }
 
 func families() []*family {

@@ -54,11 +54,17 @@ func (t float8) setupRound(f *function, c narrow) {
 			f.c32(math.Float32bits(0x1p-8))
 		}
 	} else {
-		f.c32(0x1fff)
-		f.c32(0x2000)
-		f.c16(1 << t.drop())
-		f.c16(1<<(t.drop()-1) - 1)
-		f.c16(1 << (t.drop() - 1))
+		if t.e4m3 {
+			f.c32(1 << 20)
+			f.c32(1<<19 - 1)
+			f.c32(1 << 19)
+		} else {
+			f.c32(0x1fff)
+			f.c32(0x2000)
+			f.c16(1 << t.drop())
+			f.c16(1<<(t.drop()-1) - 1)
+			f.c16(1 << (t.drop() - 1))
+		}
 	}
 	f.constant(t.bytesOf(c.wideIn))
 	if t.e4m3 {
@@ -108,7 +114,7 @@ func (t float8) round(f *function, c narrow, a []vec) vec {
 	var words [2]vec
 	for i := range words {
 		words[i] = f.join(t.toFloat16(f, c, a[2*i]), t.toFloat16(f, c, a[2*i+1]))
-		if !c.arbitrary() {
+		if !c.arbitrary() && !(f.isa == avx512 && t.e4m3) {
 			t.roundWords(f, words[i])
 		}
 	}
@@ -128,10 +134,24 @@ func (t float8) toFloat16(f *function, c narrow, v vec) vec {
 		f.VCVTPS2PH(U8(0), v, h)
 		return h
 	}
-	lost := f.v()
-	f.and(f.c32(0x1fff), v, lost)
-	f.VPADDD(f.c32(0x1fff), lost, lost) // carries into bit 13, the last of a binary16, if any bit is set
-	f.orMasked(lost, f.c32(0x2000), v)
+	switch {
+	case f.isa == avx2:
+		lost := f.v()
+		f.VPAND(f.c32(0x1fff), v, lost)
+		f.VPADDD(f.c32(0x1fff), lost, lost) // carries into bit 13, the last of a binary16, if any bit is set
+		f.orMasked(lost, f.c32(0x2000), v)
+	case t.e4m3:
+		last, below, half := f.c32(1<<20), f.c32(1<<19-1), f.c32(1<<19)
+		odd, up := f.K(), f.v()
+		f.VPTESTMD(last, v, odd)
+		f.VPADDD(below, v, up)
+		f.VPADDD(half, v, odd, up)
+		v = up
+	default:
+		lost := f.K()
+		f.VPTESTMD(f.c32(0x1fff), v, lost)
+		f.VPORD(f.c32(0x2000), v, lost, v)
+	}
 	f.VCVTPS2PH(U8(3), v, h) // cut
 	return h
 }

@@ -141,6 +141,8 @@ func (t float8) shift(f *function, c narrow, x vec) []vec {
 	return all
 }
 
+func (float8) multiplies(f *function) bool { return f.isa == avx2 }
+
 // order and disorder are for AVX2 alone; with AVX-512 the tables see to it.
 func (float8) order(f *function, a []vec) []vec {
 	if f.isa == avx512 {

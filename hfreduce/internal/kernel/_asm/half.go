@@ -3,6 +3,8 @@
 package main
 
 import (
+	"math"
+
 	. "github.com/mmcloughlin/avo/operand"
 )
 
@@ -23,6 +25,9 @@ type format interface {
 	setup(f *function, c narrow)
 	// widen returns the float32 accumulators of a block.
 	widen(f *function, c narrow, x Op) []vec
+	// multiplies reports whether accumulators are added to by a multiplication with 1, the result of which is the same: some
+	// processors multiply and convert at the same time, but add and convert one after the other.
+	multiplies(f *function) bool
 	// order brings accumulators into the order of memory, disorder back.
 	order(f *function, a []vec) []vec
 	disorder(f *function, a []vec) []vec
@@ -46,7 +51,12 @@ func (c narrow) sides(f *function) (src, dst side) {
 	return src, dst
 }
 
-func (c narrow) setup(f *function) { c.format.setup(f, c) }
+func (c narrow) setup(f *function) {
+	c.format.setup(f, c)
+	if c.op == sum && c.multiplies(f) {
+		f.one = f.reg(f.c32(math.Float32bits(1)))
+	}
+}
 
 func (c narrow) decode(f *function, x []Op) []Op {
 	if c.wideIn {
@@ -63,7 +73,14 @@ func (narrow) scale(f *function, x []Op, m Mem) []Op { return f.scaleLanes(f32, 
 
 func (c narrow) combine(f *function, a []vec, x []Op) {
 	for i := range a {
-		f.apply(c.op, f32, x[i], a[i])
+		switch {
+		case c.op == prod:
+			f.mul(f32, x[i], a[i])
+		case c.multiplies(f):
+			f.VFMADD231PS(f.one, f.reg(x[i]), a[i]) // x * 1 + a
+		default:
+			f.add(f32, x[i], a[i])
+		}
 	}
 }
 
@@ -107,6 +124,8 @@ func (float16) widen(f *function, _ narrow, x Op) []vec {
 	f.VCVTPH2PS(x, v)
 	return []vec{v}
 }
+
+func (float16) multiplies(*function) bool { return true }
 
 func (float16) order(_ *function, a []vec) []vec    { return a }
 func (float16) disorder(_ *function, a []vec) []vec { return a }
@@ -163,6 +182,8 @@ func (bfloat16) widen(f *function, _ narrow, x Op) []vec {
 	f.and(f.c32(0xffff0000), odd, odd)
 	return []vec{even, odd}
 }
+
+func (bfloat16) multiplies(f *function) bool { return f.isa == avx512 }
 
 func (bfloat16) order(f *function, a []vec) []vec {
 	low, high := f.interleave(a[0], a[1])

@@ -34,6 +34,8 @@ type function struct {
 	// asked for during setup are loaded once for the whole function, others where they are used.
 	consts map[string]Op
 	ready  bool // setup is over
+
+	one vec // float32 lanes of 1, if a codec needs them
 }
 
 // v returns a new vector register.

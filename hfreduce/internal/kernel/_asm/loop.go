@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/operand"
@@ -75,6 +76,7 @@ type kernel struct {
 	mode         reg.GPVirtual
 	factors      Mem // on the stack: a factor for each source and the one for the sum, 8 bytes each
 	labels       int
+	aside        []func()      // writes code that stands behind the end, off the usual way
 	masks, iotas map[side][]Op // for the last block, with AVX-512
 }
 
@@ -126,6 +128,9 @@ func (s spec) write(f *function) {
 	k.Label("return")
 	k.VZEROUPPER()
 	k.RET()
+	for _, write := range k.aside {
+		write()
+	}
 }
 
 // geometry computes sizes.
@@ -207,9 +212,7 @@ func (k *kernel) block(blocks int, masked bool) {
 	for i := 1; i < maxSources; i++ {
 		k.CMPB(k.mode.As8L(), U8(i))
 		k.JE(LabelRef(combined))
-		for b := range acc {
-			k.codec.combine(k.function, acc[b], k.read(i, b, masked))
-		}
+		k.fold(acc, i, masked)
 	}
 	k.Label(combined)
 	if k.divides {
@@ -220,6 +223,24 @@ func (k *kernel) block(blocks int, masked bool) {
 		out[b] = k.codec.encode(k.function, acc[b])
 	}
 	k.write(out, masked)
+}
+
+// fold combines some blocks of a source with the accumulators. With registers enough, all are decoded first, which keeps
+// operations of a kind together.
+func (k *kernel) fold(acc [][]vec, source int, masked bool) {
+	if k.isa == avx2 || len(acc[0]) > 1 {
+		for b := range acc {
+			k.codec.combine(k.function, acc[b], k.read(source, b, masked))
+		}
+		return
+	}
+	var x [][]Op
+	for b := range acc {
+		x = append(x, k.read(source, b, masked))
+	}
+	for b := range acc {
+		k.codec.combine(k.function, acc[b], x[b])
+	}
 }
 
 // read returns the values of block b of a source.
@@ -251,11 +272,23 @@ func (k *kernel) address(end reg.GPVirtual, scale uint8, offset int) Mem {
 	return Mem{Base: end, Index: k.at, Scale: scale, Disp: offset}
 }
 
-// divide writes the multiplication and the division, and the branches around them.
+// divide writes a branch to the multiplication and the division.
 func (k *kernel) divide(acc [][]vec) {
-	divide, done := k.label("divide"), k.label("divided")
+	scale, done := k.label("scale"), k.label("scaled")
 	k.TESTL(U32(modeMultiply|modeDivide), k.mode.As32())
-	k.JZ(LabelRef(done))
+	k.JNZ(LabelRef(scale))
+	k.Label(done)
+	at := make([][]vec, len(acc)) // as encode may use other registers
+	for b := range acc {
+		at[b] = slices.Clone(acc[b])
+	}
+	k.aside = append(k.aside, func() { k.writeDivide(at, scale, done) })
+}
+
+// writeDivide writes the multiplication and the division.
+func (k *kernel) writeDivide(acc [][]vec, scale, done string) {
+	divide := k.label("divide")
+	k.Label(scale)
 	k.TESTL(U32(modeDivide), k.mode.As32())
 	k.JNZ(LabelRef(divide))
 	for b := range acc {
@@ -266,7 +299,7 @@ func (k *kernel) divide(acc [][]vec) {
 	for b := range acc {
 		k.codec.divide(k.function, acc[b], k.factors.Offset(8*maxSources), false)
 	}
-	k.Label(done)
+	k.JMP(LabelRef(done))
 }
 
 // write stores to one or both outputs, in the manner that mode asks for.
@@ -280,11 +313,17 @@ func (k *kernel) write(out [][]vec, masked bool) {
 		k.Label(done)
 		return
 	}
-	special, stream, second, stream2 := k.label("special"), k.label("stream"), k.label("second"), k.label("stream2")
+	special := k.label("special")
 	k.TESTL(U32(modeSpecial), k.mode.As32())
 	k.JNZ(LabelRef(special))
 	k.store(k.dst1, out, k.storePlain)
-	k.JMP(LabelRef(done))
+	k.Label(done)
+	k.aside = append(k.aside, func() { k.writeSpecial(out, special, done) })
+}
+
+// writeSpecial writes what stands aside of the usual way: non-temporal stores, and a second output.
+func (k *kernel) writeSpecial(out [][]vec, special, done string) {
+	stream, second, stream2 := k.label("stream"), k.label("second"), k.label("stream2")
 	k.Label(special)
 	k.TESTL(U32(modeStream), k.mode.As32())
 	k.JNZ(LabelRef(stream))
@@ -301,7 +340,7 @@ func (k *kernel) write(out [][]vec, masked bool) {
 	k.JMP(LabelRef(done))
 	k.Label(stream2)
 	k.store(k.dst2, out, k.storeStream)
-	k.Label(done)
+	k.JMP(LabelRef(done))
 }
 
 // store stores every vector of out to the output that ends at end.
