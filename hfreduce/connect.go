@@ -33,7 +33,7 @@ func Init(ctx context.Context, o Options) (*Comm, error) {
 	if err != nil {
 		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: err}
 	}
-	o.Logger.Info("init", "launcher", launcher, "rendezvous", rendezvous, "options", o.String())
+	o.Logger.Info("init", "launcher", launcher, "rendezvous", rendezvous, "options", o.String(), "kernel", kernelName())
 	deadline := time.Now().Add(o.InitTimeout)
 	f, err := meet(ctx, o, rendezvous)
 	if err != nil {

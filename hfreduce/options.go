@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/bootstrap"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
 )
 
 // The defaults of Options.
@@ -172,6 +173,9 @@ func (o *Options) validate() error {
 	fault(o.Slots < 1 || o.Slots > maxSlots, "Slots %d is not within 1..%d", o.Slots, maxSlots)
 	fault(o.Transport != "tcp", "Transport %q is unknown; this build has: tcp", o.Transport)
 	if _, err := parsePortRange(o.PortRange); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := kernel.Selected(); err != nil {
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -27,8 +27,13 @@ func Version() string {
 	return "(devel)"
 }
 
-// Features lists what this build can do on this machine, one feature a line: "kernel generic", "transport tcp".
+// kernelName returns which reduction kernels run.
+func kernelName() string {
+	backend, _ := kernel.Selected() // Options.validate returns the error
+	return backend.String()
+}
+
+// Features lists what this build can do on this machine, one feature a line: "kernel avx512", "transport tcp".
 func Features() []string {
-	backend, _ := kernel.Selected() // Init returns the error
-	return []string{"kernel " + backend.String(), "transport shm", "transport tcp"}
+	return []string{"kernel " + kernelName(), "transport shm", "transport tcp"}
 }

@@ -53,6 +53,9 @@ func directionExamples() []example {
 		{"direction/cmd to internal", "cmd/hfreduce/main.go", ours(in + "kernel"), rule, "cmd/hfreduce must not import hfreduce/internal/kernel"},
 		{"direction/bench to cmd", "bench/run.go", ours("cmd/hfreduce"), rule, "bench must not import cmd/hfreduce"},
 		{"direction/metrics to bench", "hfreduce/metrics/m.go", ours("bench"), rule, "must not import bench"},
+		{"direction/kernelbench to kernel", "hfreduce/kernelbench/k.go", ours(in + "kernel"), rule, ""},
+		{"direction/kernelbench to engine", "hfreduce/kernelbench/k.go", ours(in + "engine"), rule, "must not import hfreduce/internal/engine"},
+		{"direction/core to kernelbench", "hfreduce/comm.go", ours("hfreduce/kernelbench"), rule, "hfreduce must not import hfreduce/kernelbench"},
 		{"direction/core to metrics", "hfreduce/comm.go", ours("hfreduce/metrics"), rule, "hfreduce must not import hfreduce/metrics"},
 		{"direction/core to engine", "hfreduce/comm.go", ours(in + "engine"), rule, ""},
 		{"direction/engine to core", in + "engine/e.go", ours("hfreduce"), rule, "must not import hfreduce;"},
@@ -90,6 +93,7 @@ func limitExamples() []example {
 		{"limits/testing in the suite", in + "transport/transporttest/s.go", importing("testing", "testing/synctest"), rule, ""},
 		{"limits/cgo in core", "hfreduce/c.go", "package p\n\nimport \"C\"\n", rule, "cgo stays in leaf packages"},
 		{"limits/cgo in cuda", "cuda/c.go", "package p\n\nimport \"C\"\n", rule, ""},
+		{"limits/cgo in kernelbench", "hfreduce/kernelbench/k.go", "package p\n\nimport \"C\"\n", rule, ""},
 		{"limits/unknown", "bench/b.go", importing("example.com/a/b"), rule, "example.com/a/b is no known dependency"},
 		{"limits/http in core", in + "hello/h.go", importing("net/http"), rule, "the core serves nothing"},
 		{"limits/pprof in core", "hfreduce/c.go", importing("net/http/pprof"), rule, "the core serves nothing"},
@@ -109,6 +113,8 @@ func pureExamples() []example {
 		all = append(all, example{"pure/kernel with " + bad, in + "kernel/k.go", importing(bad), rule, "must not import " + bad})
 	}
 	return append(all,
+		example{"pure/kernel's choice", in + "kernel/dispatch.go", importing("os", "strings"), rule, ""},
+		example{"pure/kernel's choice with net", in + "kernel/dispatch.go", importing("net"), rule, "must not import net"},
 		example{"pure/schedule", in + "schedule/s.go", importing("math/bits", "slices", "fmt"), rule, ""},
 		example{"pure/schedule test", in + "schedule/s_test.go", importing("os", "time", "testing"), rule, ""},
 		example{"pure/step with clock", in + "engine/step.go", importing("time"), rule, "must not import time"},
