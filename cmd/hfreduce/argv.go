@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/alecthomas/kong"
 )
 
 // rewrite turns a command line, program name first, into what the parser takes:
@@ -40,4 +42,24 @@ func rewriteFlag(a string) string {
 		return "--np"
 	}
 	return "--np=" + strings.TrimPrefix(rest, "=")
+}
+
+// withDefault names the default subcommand of a command that is not followed by one of its subcommands. The parser would
+// find it too, but it also takes "reduce" in "bench -b 8 reduce" for the subcommand, where it is a collective.
+func withDefault(program *kong.Node, args []string) []string {
+	command := child(program, args)
+	if command == nil || command.DefaultCmd == nil || child(command, args[1:]) != nil {
+		return args
+	}
+	return slices.Insert(slices.Clone(args), 1, command.DefaultCmd.Name)
+}
+
+// child returns the command that the first argument names, nil if it names none.
+func child(of *kong.Node, args []string) *kong.Node {
+	for _, c := range of.Children {
+		if len(args) > 0 && c.Type == kong.CommandNode && c.Name == args[0] {
+			return c
+		}
+	}
+	return nil
 }

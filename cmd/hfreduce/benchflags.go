@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -93,9 +92,7 @@ func (c *benchCommand) config(s *system) (bench.Config, error) {
 	cfg.MinBandwidth, errs[1] = c.minBandwidth(s)
 	cfg.Split, errs[2] = bench.ParseSplit(s.getenv("NCCL_TESTS_SPLIT_MASK"), s.getenv("NCCL_TESTS_SPLIT"))
 	errs[3] = c.check()
-	if c.Output != "" && filepath.Ext(c.Output) != ".json" {
-		errs[4] = fmt.Errorf("-J %s: only JSON can be written; give a name that ends in .json", c.Output)
-	}
+	errs[4] = checkDocumentName(c.Output)
 	return cfg, errors.Join(append(errs[:], cfg.Validate())...)
 }
 

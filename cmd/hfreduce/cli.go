@@ -13,10 +13,16 @@ import (
 // commands is the grammar of the command line.
 type commands struct {
 	Launch  launchCommand  `cmd:"" help:"Start ranks on this machine."`
-	Bench   benchCommand   `cmd:"" help:"Measure and verify collectives, with nccl-tests' flags and output."`
+	Bench   benchCommands  `cmd:"" help:"Measure collectives, or parts of this machine."`
 	Version versionCommand `cmd:"" help:"Tell version and features of this build."`
 
 	selected *kong.Context
+}
+
+// benchCommands is what can be measured. Collectives are meant where no subcommand follows "bench".
+type benchCommands struct {
+	Collectives benchCommand  `cmd:"" default:"withargs" help:"Measure and verify collectives, with nccl-tests' flags and output (default)."`
+	Reduce      reduceCommand `cmd:"" help:"Measure this machine's reduction kernels against its memory (the collective is reduce_perf)."`
 }
 
 // The exit codes.
@@ -78,7 +84,7 @@ func parseCommands(s *system) (*commands, error) {
 	if err != nil {
 		return nil, fmt.Errorf("grammar of the command line: %w", err)
 	}
-	args := rewrite(s.args)
+	args := withDefault(parser.Model.Node, rewrite(s.args))
 	if c.selected, err = parser.Parse(args); err != nil {
 		return nil, usage("%w; see %s", err, helpCommand(args))
 	}
@@ -89,7 +95,12 @@ func parseCommands(s *system) (*commands, error) {
 func helpCommand(args []string) string {
 	if len(args) > 0 {
 		switch args[0] {
-		case "launch", "bench", "version":
+		case "bench":
+			if args[1] == "reduce" {
+				return programName + " bench reduce --help (the collective reduce is " + programName + " bench reduce_perf)"
+			}
+			return programName + " bench --help"
+		case "launch", "version":
 			return programName + " " + args[0] + " --help"
 		}
 	}

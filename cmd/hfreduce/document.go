@@ -7,7 +7,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
+
+// checkDocumentName refuses a name for -J whose extension promises something else than JSON. "" means no document.
+func checkDocumentName(path string) error {
+	if path != "" && filepath.Ext(path) != ".json" {
+		return fmt.Errorf("-J %s: only JSON can be written; give a name that ends in .json", path)
+	}
+	return nil
+}
 
 // createDocument creates the file of -J. Like nccl-tests it never overwrites a result: if the file exists and is not
 // empty, it takes the first free name of FILE.0, FILE.1 and so on.

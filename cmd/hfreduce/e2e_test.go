@@ -99,6 +99,29 @@ func TestBenchAlone(t *testing.T) {
 	}
 }
 
+// kernelRow is a line of bench reduce, with its traffic and ratio.
+var kernelRow = regexp.MustCompile(`(?m)^ +65536 +float +sum +2 +\w+ +\w+ +plain +([\d.]+) +([\d.]+) +N/A$`)
+
+func TestBenchReduce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kernels.json")
+	env := []string{"RANK=0", "WORLD_SIZE=2"} // a launcher's, which do not matter: there are no ranks
+	code, stdout, stderr := execute(t, env, "bench", "reduce", "--size", "64K", "--rounds", "1", "--dtype", "float", "--sources", "2", "-J", file)
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	rows := kernelRow.FindAllStringSubmatch(stdout, -1)
+	for _, row := range rows {
+		if strings.Trim(row[1], "0.") == "" || strings.Trim(row[2], "0.") == "" {
+			t.Errorf("nothing measured: %s", row[0])
+		}
+	}
+	text, err := os.ReadFile(file)
+	var document struct{ Results []any }
+	if err = errors.Join(err, json.Unmarshal(text, &document)); err != nil || len(rows) == 0 || len(document.Results) != len(rows) {
+		t.Errorf("%d rows, %d results, %v:\n%s", len(rows), len(document.Results), err, stdout)
+	}
+}
+
 // All types and operators are right on even and uneven layouts; one size of each.
 func TestBenchEverything(t *testing.T) {
 	for _, c := range []struct {

@@ -5,12 +5,14 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hfreduce/hfreduce/bench"
 	"github.com/hfreduce/hfreduce/hfreduce"
+	"github.com/hfreduce/hfreduce/hfreduce/kernelbench"
 )
 
 // call runs a command line in this process and returns what it wrote.
@@ -73,7 +75,7 @@ func tryParse(t *testing.T, env []string, args ...string) (bench.Config, error) 
 	if err != nil {
 		return bench.Config{}, err
 	}
-	return c.Bench.config(s)
+	return c.Bench.Collectives.config(s)
 }
 
 func TestBenchDefaultsAreThoseOfNCCLTests(t *testing.T) {
@@ -129,6 +131,56 @@ func TestBenchFlags(t *testing.T) {
 	}
 }
 
+// "reduce" is a subcommand right behind "bench" and the collective in any other place and spelling.
+func TestBenchSubcommands(t *testing.T) {
+	for args, want := range map[string]string{
+		"bench": "collectives", "bench -b 8": "collectives", "bench all -b 8": "collectives", "bench --np 2 reduce": "collectives",
+		"bench all_gather reduce": "collectives", "bench reduce_perf -b 8": "collectives", "bench collectives reduce": "collectives",
+		"bench reduce": "reduce", "bench reduce --dtype float": "reduce",
+	} {
+		c, err := parseCommands(&system{args: append([]string{"hfreduce"}, strings.Fields(args)...)})
+		if err != nil {
+			t.Errorf("%s: %v", args, err)
+			continue
+		}
+		if got := strings.Fields(c.selected.Command())[1]; got != want {
+			t.Errorf("%s runs bench %s, want %s", args, got, want)
+		}
+	}
+	if cfg := parse(t, "-b", "8", "reduce"); !slices.Equal(cfg.Collectives, []bench.Collective{bench.Reduce}) || cfg.MinBytes != 8 {
+		t.Errorf("%+v", cfg)
+	}
+}
+
+func TestBenchReduceFlags(t *testing.T) {
+	read := func(args string) kernelbench.Config {
+		c, err := parseCommands(&system{args: append([]string{"hfreduce", "bench", "reduce"}, strings.Fields(args)...)})
+		if err != nil {
+			t.Fatalf("%s: %v", args, err)
+		}
+		cfg := c.Bench.Reduce.config(&system{})
+		if err := cfg.Validate(); err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+		return cfg
+	}
+	if got, want := read(""), kernelbench.DefaultConfig(); !reflect.DeepEqual(got, want) {
+		t.Errorf("the defaults are %+v, those of the package %+v", got, want)
+	}
+	got := read("--dtype half,f8e4m3 --op avg,mulsum --sources 3 --size 64K,1.5M --backend generic --stores plain --out plain,wide --rounds 9 --seed 7 --bind none")
+	want := kernelbench.Config{
+		Types: []hfreduce.DataType{hfreduce.TypeFloat16, hfreduce.TypeFloat8E4M3}, Ops: []kernelbench.Op{kernelbench.Avg, kernelbench.MulSum},
+		Sources: []int{3}, Sizes: []int64{64 << 10, 3 << 19}, Backends: []string{"generic"}, Stores: kernelbench.PlainStores,
+		Variants: []kernelbench.Variant{kernelbench.PlainOut, kernelbench.WideOut}, Rounds: 9, Seed: 7, CPU: kernelbench.AnyCPU,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := read("--op all --out all --bind 0"); len(got.Ops) != 6 || len(got.Variants) != 3 || got.CPU != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestMinBandwidthFromEnvironment(t *testing.T) {
 	for env, want := range map[string]float64{
 		"NCCL_TESTS_MIN_BW=10": 10, "HFREDUCE_MIN_BW=2.5": 2.5, "NCCL_TESTS_MIN_BW=0": 0, "OTHER=1": -1,
@@ -144,9 +196,7 @@ func TestMinBandwidthFromEnvironment(t *testing.T) {
 
 // Bad input ends with exit code 2 and a message that names the culprit and says what to do.
 func TestBadInput(t *testing.T) {
-	for _, c := range []struct {
-		args, env, culprit, remedy string
-	}{
+	checkBadInput(t, []badInput{
 		{"bench -b 1Q", "", "--minbytes", "suffix K, M or G"},
 		{"bench -b -5", "", "--minbytes", "is not a size"},
 		{"bench -b 64M -e 8", "", "-b", "at most -e"},
@@ -186,7 +236,37 @@ func TestBadInput(t *testing.T) {
 		{"frobnicate", "", "frobnicate", "hfreduce --help"},
 		{"version --yaml", "", "--yaml", "hfreduce version --help"},
 		{"", "", "expected one of", "launch"},
-	} {
+	})
+}
+
+func TestBadInputOfBenchReduce(t *testing.T) {
+	checkBadInput(t, []badInput{
+		{"bench reduce --dtype float,int9", "", "--dtype", "bfloat16"},
+		{"bench reduce --op xor", "", "--op", "mulsum"},
+		{"bench reduce --sources 2,x", "", "--sources", "expected"},
+		{"bench reduce --sources 2,99", "", "--sources 99", "give 1 to 32"},
+		{"bench reduce --size 8M,1Q", "", "--size", "suffix K, M or G"},
+		{"bench reduce --size 1K", "", "--size 1024", "4096"},
+		{"bench reduce --backend neon", "", "--backend", "generic"},
+		{"bench reduce --stores soft", "", "--stores", "stream"},
+		{"bench reduce --stores stream --backend generic", "", "--stores stream", "--stores plain"},
+		{"bench reduce --out tall", "", "--out", "second"},
+		{"bench reduce --out wide --dtype float", "", "--out wide", "bfloat16"},
+		{"bench reduce --rounds 0", "", "--rounds 0", "give 1"},
+		{"bench reduce --bind x", "", "--bind", "last or none"},
+		{"bench reduce --bind 99999 --size 64K", "", "--bind 99999", "last or none"},
+		{"bench reduce -J out.csv", "", "-J out.csv", ".json"},
+		{"bench reduce -b 8 -e 64M", "", "-b", "bench reduce_perf"},
+		{"bench reduce all_gather", "", "all_gather", "bench reduce_perf"},
+	})
+}
+
+// badInput is a command line, and what the message about it says.
+type badInput struct{ args, env, culprit, remedy string }
+
+func checkBadInput(t *testing.T, all []badInput) {
+	t.Helper()
+	for _, c := range all {
 		code, stdout, stderr := call(t, strings.Fields(c.env), strings.Fields(c.args)...)
 		if code != 2 || stdout != "" || !strings.Contains(stderr, c.culprit) || !strings.Contains(stderr, c.remedy) {
 			t.Errorf("%s %s: exit code %d, want 2 and a message with %q and %q, got %q and %q", c.env, c.args, code, c.culprit, c.remedy, stdout, stderr)
@@ -195,7 +275,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for args, want := range map[string]string{"--help": "bench", "bench -h": "--agg_iters", "launch --help": "--nodes", "version --help": "--json"} {
+	for args, want := range map[string]string{"--help": "bench", "bench -h": "--agg_iters", "bench reduce -h": "--sources", "launch --help": "--nodes", "version --help": "--json"} {
 		if code, stdout, _ := call(t, nil, strings.Fields(args)...); code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("%s: exit code %d, %q", args, code, stdout)
 		}
