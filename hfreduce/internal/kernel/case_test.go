@@ -110,3 +110,11 @@ func (r reduction) compare(dst, dst2 []byte) error {
 	}
 	return nil
 }
+
+// srcSize returns the bytes of an element of source j of n.
+func srcSize(s Spec, j, n int) int {
+	if j >= n-s.WideSources {
+		return Float32.Size()
+	}
+	return s.DType.Size()
+}

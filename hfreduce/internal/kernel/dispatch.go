@@ -81,8 +81,8 @@ func Selected() (Backend, error) { return selected, errSelected }
 
 // reduce runs b. The arguments have passed Spec.check and there is at least one element. This is a switch, and not a table
 // of function values, so that the compiler sees that no slice escapes: callers can build their list of sources on the stack.
-func (b Backend) reduce(s Spec, dst, dst2 []byte, srcs [][]byte, scales []float64) {
+func (b Backend) reduce(s *Spec, dst, dst2 []byte, srcs [][]byte, scales []float64) {
 	if b == Generic || !reduceSIMD(b, s, dst, dst2, srcs, scales) {
-		reduceGeneric(s, dst, dst2, srcs, scales)
+		reduceGeneric(*s, dst, dst2, srcs, scales)
 	}
 }

@@ -38,14 +38,14 @@ const (
 
 // dtypes describes each DType, by number. Read only.
 var dtypes = [...]struct {
-	name string
-	size uint8
+	name  string
+	shift uint8 // binary logarithm of the size in bytes
 }{
-	Int8: {"int8", 1}, Uint8: {"uint8", 1},
-	Int32: {"int32", 4}, Uint32: {"uint32", 4},
-	Int64: {"int64", 8}, Uint64: {"uint64", 8},
-	Float16: {"half", 2}, Float32: {"float", 4}, Float64: {"double", 8}, BFloat16: {"bfloat16", 2},
-	Float8E4M3: {"f8e4m3", 1}, Float8E5M2: {"f8e5m2", 1},
+	Int8: {"int8", 0}, Uint8: {"uint8", 0},
+	Int32: {"int32", 2}, Uint32: {"uint32", 2},
+	Int64: {"int64", 3}, Uint64: {"uint64", 3},
+	Float16: {"half", 1}, Float32: {"float", 2}, Float64: {"double", 3}, BFloat16: {"bfloat16", 1},
+	Float8E4M3: {"f8e4m3", 0}, Float8E5M2: {"f8e5m2", 0},
 }
 
 // Valid reports whether d is one of the element types.
@@ -56,7 +56,7 @@ func (d DType) Size() int {
 	if !d.Valid() {
 		return 0
 	}
-	return int(dtypes[d].size)
+	return 1 << dtypes[d].shift
 }
 
 // String returns the name nccl-tests gives the type, such as "half" or "f8e4m3".
@@ -116,7 +116,10 @@ type Spec struct {
 }
 
 // Validate reports the first field of s that no kernel can carry out.
-func (s Spec) Validate() error {
+func (s Spec) Validate() error { return s.validate() }
+
+// validate is Validate; calls within the package hand the Spec on by address, for it is large.
+func (s *Spec) validate() error {
 	switch {
 	case !s.DType.Valid():
 		return fmt.Errorf("kernel: unknown element type %d: use %d (%s) to %d (%s)", uint8(s.DType), Int8, Int8, Float8E5M2, Float8E5M2)
@@ -140,18 +143,13 @@ func (d DType) float() bool { return d >= Float16 }
 // narrow reports whether d accumulates in float32 and is not float32 itself.
 func (d DType) narrow() bool { return d >= Float16 && d != Float32 && d != Float64 }
 
-// outSize returns the bytes of one output element.
-func (s Spec) outSize() int {
+// outShift returns the binary logarithm of the bytes of an output element.
+func (s *Spec) outShift() uint8 {
 	if s.Wide {
-		return Float32.Size()
+		return dtypes[Float32].shift
 	}
-	return s.DType.Size()
+	return dtypes[s.DType].shift
 }
 
-// srcSize returns the bytes of one element of source j of n.
-func (s Spec) srcSize(j, n int) int {
-	if j >= n-s.WideSources {
-		return Float32.Size()
-	}
-	return s.DType.Size()
-}
+// outSize returns the bytes of an output element.
+func (s *Spec) outSize() int { return 1 << s.outShift() }

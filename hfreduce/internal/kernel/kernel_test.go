@@ -152,7 +152,7 @@ func TestReduceAllocatesNothing(t *testing.T) {
 					var srcs [MaxSources][]byte
 					var all [MaxSources]float64
 					for j := range srcs {
-						srcs[j] = src[:count*s.srcSize(j, n)]
+						srcs[j] = src[:count*srcSize(s, j, n)]
 					}
 					scales := all[:n]
 					if k%3 == 0 {

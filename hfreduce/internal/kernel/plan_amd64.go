@@ -5,9 +5,11 @@ package kernel
 // reduceSIMD runs what b has kernels for and reports whether it has. What is left to the generic backend is rare: all but
 // sums of scaled sources or with float32 on either side, and more than MaxSources of scaled or narrow ones, unless these are
 // plain sums.
-func reduceSIMD(b Backend, s Spec, dst, dst2 []byte, srcs [][]byte, scales []float64) bool {
+func reduceSIMD(b Backend, s *Spec, dst, dst2 []byte, srcs [][]byte, scales []float64) bool {
 	if s.Wide && s.WideSources == len(srcs) { // a reduction of float32, and nothing else
-		s.DType, s.Wide, s.WideSources = Float32, false, 0
+		float32s := *s
+		float32s.DType, float32s.Wide, float32s.WideSources = Float32, false, 0
+		s = &float32s
 	}
 	many, divided := len(srcs) > MaxSources, s.Divisor > 1 && !s.DType.float()
 	wide := s.Wide || s.WideSources > 0 || many && s.DType.narrow() && s.Op <= Prod
@@ -19,17 +21,13 @@ func reduceSIMD(b Backend, s Spec, dst, dst2 []byte, srcs [][]byte, scales []flo
 	case many || divided:
 		reduceBlocks(b, s, dst, dst2, srcs)
 	default:
-		v := newVectors(b, s.family(scales), s.DType)
-		v.setStream(s)
-		v.setScales(s.DType, scales)
-		v.setDivisor(s.DType, s.Divisor)
-		v.run(dst, dst2, srcs)
+		reduceFamily(b, s.family(scales), s, dst, dst2, srcs, scales)
 	}
 	return true
 }
 
 // family returns the family of kernels that reduce elements of one type.
-func (s Spec) family(scales []float64) int {
+func (s *Spec) family(scales []float64) int {
 	switch {
 	case scales != nil:
 		return familyScaled
@@ -45,12 +43,15 @@ func (s Spec) family(scales []float64) int {
 
 // reduceBlocks reduces in blocks that stay in the first-level cache: more than MaxSources in groups, each with what the last
 // one left as its first source; and integers that are divided afterwards.
-func reduceBlocks(b Backend, s Spec, dst, dst2 []byte, srcs [][]byte) {
+func reduceBlocks(b Backend, s *Spec, dst, dst2 []byte, srcs [][]byte) {
 	var acc [blockBytes]byte
-	v := newVectors(b, s.family(nil), s.DType)
+	var v vectors
+	v.init(b, s.family(nil), s.DType)
 	last := v
+	var f factors
 	if s.DType.float() {
-		last.setDivisor(s.DType, s.Divisor)
+		last.mode |= f.setDivisor(s.DType, s.Divisor)
+		last.factors = &f
 	}
 	for lo := 0; lo < len(dst); lo += blockBytes {
 		hi := min(lo+blockBytes, len(dst))
@@ -72,22 +73,28 @@ func reduceBlocks(b Backend, s Spec, dst, dst2 []byte, srcs [][]byte) {
 }
 
 // reduceWide sums with float32 as sources, as output or between groups of sources.
-func reduceWide(b Backend, s Spec, dst, dst2 []byte, srcs [][]byte) {
+func reduceWide(b Backend, s *Spec, dst, dst2 []byte, srcs [][]byte) {
 	switch n := len(srcs); {
 	case s.WideSources == 0 && n <= MaxSources:
-		reduceFamily(b, familyWiden, s, dst, dst2, srcs)
+		reduceFamily(b, familyWiden, s, dst, dst2, srcs, nil)
 	case s.WideSources == n && n <= MaxSources:
-		reduceFamily(b, familyNarrow, s, dst, dst2, srcs)
+		reduceFamily(b, familyNarrow, s, dst, dst2, srcs, nil)
 	default:
 		reduceMixed(b, s, dst, dst2, srcs)
 	}
 }
 
 // reduceFamily runs one kernel.
-func reduceFamily(b Backend, family int, s Spec, dst, dst2 []byte, srcs [][]byte) {
-	v := newVectors(b, family, s.DType)
+func reduceFamily(b Backend, family int, s *Spec, dst, dst2 []byte, srcs [][]byte, scales []float64) {
+	var v vectors
+	v.init(b, family, s.DType)
 	v.setStream(s)
-	v.setDivisor(s.DType, s.Divisor)
+	if scales != nil || s.Divisor > 1 {
+		var f factors
+		f.setScales(s.DType, scales)
+		v.mode |= f.setDivisor(s.DType, s.Divisor)
+		v.factors = &f
+	}
 	v.run(dst, dst2, srcs)
 }
 
@@ -99,14 +106,19 @@ type mixedBlock [mixedElems * 4]byte
 
 // reduceMixed sums in blocks: the first narrow sources become a float32 block, to which the others are added in groups,
 // narrow ones each after having been widened into a block of its own.
-func reduceMixed(b Backend, s Spec, dst, dst2 []byte, srcs [][]byte) {
+func reduceMixed(b Backend, s *Spec, dst, dst2 []byte, srcs [][]byte) {
 	var acc mixedBlock
 	var widened [MaxSources]mixedBlock
-	widen, add, last := newVectors(b, familyWiden, s.DType), newVectors(b, familySum, Float32), newVectors(b, familyNarrow, s.DType)
+	var widen, add, last vectors
+	widen.init(b, familyWiden, s.DType)
+	add.init(b, familySum, Float32)
+	last.init(b, familyNarrow, s.DType)
 	if s.Wide {
 		last = add
 	}
-	last.setDivisor(Float32, s.Divisor)
+	var f factors
+	last.mode |= f.setDivisor(Float32, s.Divisor)
+	last.factors = &f
 	last.setStream(s)
 	narrow, size, out, wide := len(srcs)-s.WideSources, s.DType.Size(), s.outSize(), Float32.Size()
 	for count, lo := len(dst)/out, 0; lo < count; lo += mixedElems {
@@ -150,19 +162,19 @@ func slice(part, srcs [][]byte, lo, hi int) int {
 }
 
 // divideBytes divides the elements of d, integers.
-func divideBytes(s Spec, d []byte) {
+func divideBytes(s *Spec, d []byte) {
 	switch s.DType {
 	case Int8:
-		divide(s, view[int8](d))
+		divide(*s, view[int8](d))
 	case Uint8:
-		divide(s, view[uint8](d))
+		divide(*s, view[uint8](d))
 	case Int32:
-		divide(s, view[int32](d))
+		divide(*s, view[int32](d))
 	case Uint32:
-		divide(s, view[uint32](d))
+		divide(*s, view[uint32](d))
 	case Int64:
-		divide(s, view[int64](d))
+		divide(*s, view[int64](d))
 	case Uint64:
-		divide(s, view[uint64](d))
+		divide(*s, view[uint64](d))
 	}
 }

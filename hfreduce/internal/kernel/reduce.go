@@ -39,7 +39,7 @@ func (s Spec) ReduceOn(b Backend, dst, dst2 []byte, srcs [][]byte, scales []floa
 		}
 		return
 	}
-	b.reduce(s, dst, dst2, srcs, scales)
+	b.reduce(&s, dst, dst2, srcs, scales)
 }
 
 // copySource copies src to dst, which may be the same memory.
@@ -50,8 +50,8 @@ func copySource(dst, src []byte) {
 }
 
 // check reports a breach of what Reduce demands of its caller.
-func (s Spec) check(dst, dst2 []byte, srcs [][]byte, scales []float64) error {
-	if err := s.Validate(); err != nil {
+func (s *Spec) check(dst, dst2 []byte, srcs [][]byte, scales []float64) error {
+	if err := s.validate(); err != nil {
 		return err
 	}
 	switch {
@@ -59,16 +59,21 @@ func (s Spec) check(dst, dst2 []byte, srcs [][]byte, scales []float64) error {
 		return fmt.Errorf("kernel: no source")
 	case s.WideSources > len(srcs):
 		return fmt.Errorf("kernel: %d wide sources among %d", s.WideSources, len(srcs))
-	case len(dst)%s.outSize() != 0:
+	case len(dst)&(s.outSize()-1) != 0:
 		return fmt.Errorf("kernel: %d bytes are no whole number of elements of %d bytes (%s)", len(dst), s.outSize(), s.DType)
 	case dst2 != nil && len(dst2) != len(dst):
 		return fmt.Errorf("kernel: second output of %d bytes, first of %d", len(dst2), len(dst))
 	case scales != nil && len(scales) != len(srcs):
 		return fmt.Errorf("kernel: %d scales for %d sources", len(scales), len(srcs))
 	}
-	count := len(dst) / s.outSize()
+	count := len(dst) >> s.outShift()
+	narrow, wide := count<<dtypes[s.DType].shift, count<<dtypes[Float32].shift
 	for j := range srcs {
-		if want := count * s.srcSize(j, len(srcs)); len(srcs[j]) != want {
+		want := narrow
+		if j >= len(srcs)-s.WideSources {
+			want = wide
+		}
+		if len(srcs[j]) != want {
 			return fmt.Errorf("kernel: source %d of %d bytes, want %d for %d elements", j, len(srcs[j]), want, count)
 		}
 	}

@@ -24,9 +24,9 @@ func (b Backend) Available() bool {
 	return false
 }
 
-// instead returns the backend that runs kernel id where b is wanted: another one if this processor lacks an instruction, or
-// does better without it.
-func (b Backend) instead(id kernelID) Backend {
+// instead returns the backend that runs kernel id over buffers of some size where b is wanted: another one if this processor
+// lacks an instruction, or does better without it.
+func (b Backend) instead(id kernelID, sources, bytes int) Backend {
 	if b != AVX512 {
 		return b
 	}
@@ -38,16 +38,21 @@ func (b Backend) instead(id kernelID) Backend {
 			return AVX2
 		}
 	case sumFloat16ID, scaledFloat16ID, prodFloat16ID, widenFloat16ID, narrowFloat16ID:
+		// Two short conversions from and to binary16 take less time than a long one.
 		if halvesVectors() {
+			return AVX2
+		}
+	case sumFloat32ID, sumFloat64ID, sumInt8ID, sumInt32ID, sumInt64ID:
+		// Memory has nothing to do but wait, and few streams are waited for less in short steps.
+		if halvesVectors() && sources <= 4 && bytes >= callBytes {
 			return AVX2
 		}
 	}
 	return b
 }
 
-// halvesVectors reports whether this processor runs instructions of 512 bits as two of 256, as Zen 4 does: there, two short
-// conversions from and to binary16 take less time than a long one. It is the only one with bfloat16 and byte permutations
-// that has none of the later VNNI instructions.
+// halvesVectors reports whether this processor runs instructions of 512 bits as two of 256, as Zen 4 does. That is the only
+// one with bfloat16 and byte permutations that has none of the later VNNI instructions.
 func halvesVectors() bool {
 	return cpu.X86.HasAVX512BF16 && cpu.X86.HasAVX512VBMI && !cpu.X86.HasAVXVNNI
 }
@@ -66,28 +71,27 @@ const (
 
 // vectors is the use of a kernel for up to MaxSources sources of one type.
 type vectors struct {
-	backend          Backend
-	id               kernelID
-	srcSize, dstSize int                    // bytes of an element
-	mode             int                    // without the number of sources
-	factors          [MaxSources + 1]uint64 // what every source is multiplied with; last, what the sum is multiplied with or divided by
+	backend            Backend
+	id                 kernelID
+	srcShift, dstShift uint8 // binary logarithms of the bytes of an element
+	mode               int   // without the number of sources
+	factors            *factors
 }
 
-// newVectors returns the use of a kernel of a family for type t.
-func newVectors(b Backend, family int, t DType) vectors {
-	id := kernelIDs[family][t]
-	v := vectors{backend: b.instead(id), id: id, srcSize: t.Size(), dstSize: t.Size()}
+// init makes v the use of a kernel of a family for type t.
+func (v *vectors) init(b Backend, family int, t DType) {
+	v.backend, v.id, v.factors = b, kernelIDs[family][t], &noFactors
+	v.srcShift, v.dstShift = dtypes[t].shift, dtypes[t].shift
 	switch family {
 	case familyWiden:
-		v.dstSize = Float32.Size()
+		v.dstShift = dtypes[Float32].shift
 	case familyNarrow:
-		v.srcSize = Float32.Size()
+		v.srcShift = dtypes[Float32].shift
 	}
-	return v
 }
 
 // setStream asks for non-temporal stores.
-func (v *vectors) setStream(s Spec) {
+func (v *vectors) setStream(s *Spec) {
 	if s.StreamDst {
 		v.mode |= modeStream
 	}
@@ -96,16 +100,23 @@ func (v *vectors) setStream(s Spec) {
 	}
 }
 
+// factors holds, in 8 bytes each, what every source is multiplied with and, last, what the sum is multiplied with or divided
+// by.
+type factors [MaxSources + 1]uint64
+
+// noFactors stands where a call has none, as kernels load them in any case. Read only.
+var noFactors factors
+
 // setScales sets the factors of all sources.
-func (v *vectors) setScales(t DType, scales []float64) {
+func (f *factors) setScales(t DType, scales []float64) {
 	for j, by := range scales {
 		switch {
 		case t == Float64:
-			v.factors[j] = math.Float64bits(by)
+			f[j] = math.Float64bits(by)
 		case t.float():
-			v.factors[j] = uint64(quietBits(float32(by)))
+			f[j] = uint64(quietBits(float32(by)))
 		default:
-			v.factors[j] = uint64(integerScale(by))
+			f[j] = uint64(integerScale(by))
 		}
 	}
 }
@@ -118,113 +129,118 @@ func quietBits(f float32) uint32 {
 	return math.Float32bits(f)
 }
 
-// setDivisor sets what the sum of a floating-point type is divided by. For a power of two that is a multiplication, which is
-// faster and gives the same bits: both round the same number.
-func (v *vectors) setDivisor(t DType, divisor int) {
+// setDivisor sets what the sum of a floating-point type is divided by and returns the bits of mode that say so. A power of
+// two is multiplied with its inverse, which is faster and gives the same bits: both round the same number.
+func (f *factors) setDivisor(t DType, divisor int) (mode int) {
 	if divisor <= 1 {
-		return
+		return 0
 	}
 	by := float64(divisor)
 	if t != Float64 {
 		by = float64(float32(divisor))
 	}
-	v.mode |= modeDivide
+	mode = modeDivide
 	if fraction, _ := math.Frexp(by); fraction == 0.5 {
-		v.mode ^= modeDivide | modeMultiply
-		by = 1 / by
+		mode, by = modeMultiply, 1/by
 	}
-	v.factors[MaxSources] = math.Float64bits(by)
+	f[MaxSources] = math.Float64bits(by)
 	if t != Float64 {
-		v.factors[MaxSources] = uint64(math.Float32bits(float32(by)))
+		f[MaxSources] = uint64(math.Float32bits(float32(by)))
 	}
+	return mode
 }
 
 // run runs the kernel over buffers of any length and alignment, in calls of callBytes at most.
 func (v *vectors) run(dst, dst2 []byte, srcs [][]byte) {
-	count := len(dst) / v.dstSize
-	mode, head := v.storeMode(dst, dst2)
-	if head > 0 {
-		head = min(head, count)
-		v.call(mode&^(modeStream|modeStream2), dst, dst2, srcs, 0, head)
+	b := v.backend.instead(v.id, len(srcs), len(dst))
+	count, mode := len(dst)>>v.dstShift, v.mode|len(srcs)
+	at, step := 0, callBytes>>max(v.srcShift, v.dstShift)
+	if dst2 != nil {
+		mode |= modeSecond | modeSpecial
 	}
-	step := callBytes / max(v.srcSize, v.dstSize)
-	for at := head; at < count; at += step {
-		v.call(mode, dst, dst2, srcs, at, min(step, count-at))
+	if mode&(modeStream|modeStream2) != 0 {
+		var head int
+		mode, head = v.stream(mode, dst, dst2)
+		if head = min(head, count); head > 0 {
+			v.call(b, mode&^(modeStream|modeStream2), dst, dst2, srcs, 0, head)
+			at = head
+		}
+	}
+	for ; at < count; at += step {
+		v.call(b, mode, dst, dst2, srcs, at, min(step, count-at))
 	}
 }
 
-// storeMode returns the mode with what concerns the outputs, and how many elements stand before the first address to which
-// non-temporal stores are possible. They are left out where the buffers' alignment does not allow them.
-func (v *vectors) storeMode(dst, dst2 []byte) (mode, head int) {
-	mode = v.mode
-	if dst2 != nil {
-		mode |= modeSecond
-	} else {
-		mode &^= modeStream2
-	}
-	before := func(b []byte) int { return int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) % streamAlign) }
-	if mode&modeStream != 0 && before(dst)%v.dstSize != 0 {
+// stream leaves the non-temporal stores in mode that the alignment of the outputs allows. It returns how many elements stand
+// before the first address to which they are possible.
+func (v *vectors) stream(mode int, dst, dst2 []byte) (_, head int) {
+	before := func(b []byte) int { return int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (streamAlign - 1)) }
+	possible := func(b []byte) bool { return before(b)&(1<<v.dstShift-1) == 0 }
+	if !possible(dst) {
 		mode &^= modeStream
 	}
-	if mode&modeStream2 != 0 && (before(dst2)%v.dstSize != 0 || mode&modeStream != 0 && before(dst) != before(dst2)) {
+	if dst2 == nil || !possible(dst2) || mode&modeStream != 0 && before(dst) != before(dst2) {
 		mode &^= modeStream2
 	}
 	switch {
 	case mode&modeStream != 0:
-		head = before(dst) / v.dstSize
+		return mode | modeSpecial, before(dst) >> v.dstShift
 	case mode&modeStream2 != 0:
-		head = before(dst2) / v.dstSize
+		return mode | modeSpecial, before(dst2) >> v.dstShift
 	}
-	if mode&(modeStream|modeSecond|modeStream2) != 0 {
-		mode |= modeSpecial
-	}
-	return mode, head
+	return mode, 0
 }
 
 // call runs the kernel over elements [at, at+count).
-func (v *vectors) call(mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
+func (v *vectors) call(b Backend, mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
 	var from [MaxSources]*byte
 	for j, src := range srcs {
-		from[j] = element0(src, at*v.srcSize)
+		from[j] = address(src, at<<v.srcShift)
 	}
-	to, to2 := element0(dst, at*v.dstSize), (*byte)(nil)
+	to, to2 := address(dst, at<<v.dstShift), (*byte)(nil)
 	if dst2 != nil {
-		to2 = element0(dst2, at*v.dstSize)
+		to2 = address(dst2, at<<v.dstShift)
 	}
-	mode |= len(srcs)
-	narrow := min(v.srcSize, v.dstSize)
-	size := count * narrow
-	if v.backend == AVX512 {
+	narrow := min(v.srcShift, v.dstShift)
+	size := count << narrow
+	if b == AVX512 {
 		callAVX512(v.id, to, to2, &from[0], &v.factors[0], size, mode)
 		return
 	}
-	rest := size % unitBytes
-	if whole := size - rest; whole > 0 {
-		callAVX2(v.id, to, to2, &from[0], &v.factors[0], whole, mode)
-		at += whole / narrow
+	rest := size & (unitBytes - 1)
+	if size > rest {
+		callAVX2(v.id, to, to2, &from[0], &v.factors[0], size-rest, mode)
 	}
 	if rest > 0 {
-		v.rest(mode, dst, dst2, srcs, at, rest/narrow)
+		at, count = at+(size-rest)>>narrow, rest>>narrow
+		if v.srcShift == v.dstShift {
+			var units [(MaxSources + 1) * unitBytes]byte
+			v.rest(units[:], mode, dst, dst2, srcs, at, count)
+		} else {
+			var units [(MaxSources + 1) * unitBytes * maxWiden]byte
+			v.rest(units[:], mode, dst, dst2, srcs, at, count)
+		}
 	}
 }
 
-// element0 returns the address of byte at of b, which is within it.
-func element0(b []byte, at int) *byte {
+// address returns the address of byte at of b.
+func address(b []byte, at int) *byte {
 	return (*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), at))
 }
 
-// rest runs an AVX2 kernel over less than a unit, on copies.
-func (v *vectors) rest(mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
-	var units [MaxSources + 1][unitBytes * maxWiden]byte
+// rest runs an AVX2 kernel over less than a unit, on copies in units, which has room for one of the wider elements of each
+// source and of the output.
+func (v *vectors) rest(units []byte, mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
 	var from [MaxSources]*byte
+	unit := len(units) / (MaxSources + 1)
 	for j, src := range srcs {
-		copy(units[j][:], src[at*v.srcSize:][:count*v.srcSize])
-		from[j] = &units[j][0]
+		copy(units[j*unit:], src[at<<v.srcShift:(at+count)<<v.srcShift])
+		from[j] = &units[j*unit]
 	}
-	out := &units[MaxSources]
+	out := units[MaxSources*unit:]
 	callAVX2(v.id, &out[0], nil, &from[0], &v.factors[0], unitBytes, mode&^(modeSpecial|modeStream|modeSecond|modeStream2))
-	copy(dst[at*v.dstSize:][:count*v.dstSize], out[:])
+	copy(dst[at<<v.dstShift:(at+count)<<v.dstShift], out)
 	if dst2 != nil {
-		copy(dst2[at*v.dstSize:][:count*v.dstSize], out[:])
+		copy(dst2[at<<v.dstShift:(at+count)<<v.dstShift], out)
 	}
 }

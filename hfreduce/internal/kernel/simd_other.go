@@ -8,4 +8,4 @@ package kernel
 func (b Backend) Available() bool { return b == Generic }
 
 // reduceSIMD runs what b has a kernel for and reports whether it has.
-func reduceSIMD(Backend, Spec, []byte, []byte, [][]byte, []float64) bool { return false }
+func reduceSIMD(Backend, *Spec, []byte, []byte, [][]byte, []float64) bool { return false }
