@@ -143,15 +143,13 @@ func divide[T number](s Spec, d []T) {
 		for i := range d {
 			d[i] /= q
 		}
-	case s.DType == Uint64:
-		q := uint64(s.Divisor)
+	case s.DType.Size() == 1 && len(d) >= 4*len(quotients{}):
+		divideTable(s.DType, d, s.Divisor)
+	default:
+		by := newDivider(uint64(s.Divisor))
+		unsigned := s.DType == Uint64
 		for i := range d {
-			d[i] = T(uint64(d[i]) / q)
-		}
-	default: // in int64, as the divisor need not fit in T
-		q := int64(s.Divisor)
-		for i := range d {
-			d[i] = T(int64(d[i]) / q)
+			d[i] = T(by.divide(int64(d[i]), unsigned))
 		}
 	}
 }
