@@ -35,7 +35,7 @@ bench: build ## build, then sum 8 B to 64 MiB over 4 ranks on 2 virtual nodes, v
 	bin/hfreduce bench -np 4 --nodes 2 -b 8 -e 64M -f 2
 
 .PHONY: test
-test: test-race test-nocgo ## all tests: once with the race detector, once without cgo
+test: test-race test-nocgo test-kernels ## all tests: with the race detector, without cgo, and of the kernels' generator
 
 .PHONY: test-race
 test-race: ## all tests with the race detector
@@ -45,8 +45,13 @@ test-race: ## all tests with the race detector
 test-nocgo: ## all tests with CGO_ENABLED=0, in random order
 	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 8m $(TESTFLAGS) $(PKG)
 
+.PHONY: test-kernels
+test-kernels: ## the kernels with each choice of HFREDUCE_KERNEL, and that they are what their generator writes
+	for kernel in generic avx2 avx512; do HFREDUCE_KERNEL=$$kernel $(GO) test $(TESTFLAGS) ./hfreduce/internal/kernel/...; done
+	cd hfreduce/internal/kernel/_asm && $(GO) vet ./... && $(GO) test $(TESTFLAGS) ./...
+
 .PHONY: test-exhaustive
-test-exhaustive: ## conversions of every float32 there is (10 min)
+test-exhaustive: ## conversions of every float32 there is (20 min)
 	$(GO) test -tags exhaustive -run AllFloat32 -timeout 1h $(TESTFLAGS) ./hfreduce/internal/kernel
 
 .PHONY: fuzz-smoke
@@ -85,6 +90,7 @@ tidy-check: ## fail if go.mod or go.sum is not tidy
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 	cd .ci/tools && $(GO) mod verify
+	cd hfreduce/internal/kernel/_asm && $(GO) mod tidy -diff && $(GO) mod verify
 
 .PHONY: cross
 cross: ## build and vet for linux/arm64

@@ -5,8 +5,11 @@ package kernel
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
 func TestDTypeNamesAndSizes(t *testing.T) {
@@ -167,4 +170,19 @@ func TestReduceAllocatesNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSelectedAsAsked makes a run that asks for a backend by the environment a run on that backend.
+func TestSelectedAsAsked(t *testing.T) {
+	name := os.Getenv(Environment)
+	if name == "" {
+		name = Backends()[len(Backends())-1].String()
+	}
+	got, err := Selected()
+	if err != nil {
+		testreq.Missing(t, name, err.Error())
+	}
+	if got.String() != name {
+		t.Errorf("%s runs, want %s", got, name)
+	}
 }

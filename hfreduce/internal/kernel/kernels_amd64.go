@@ -693,6 +693,24 @@ var kernelIDs = [...][len(dtypes)]kernelID{
 	familyMin:    {Float32: minFloat32ID, Float64: minFloat64ID, Float16: minFloat16ID, BFloat16: minBFloat16ID, Float8E4M3: minFloat8E4M3ID, Float8E5M2: minFloat8E5M2ID, Int8: minInt8ID, Uint8: minUint8ID, Int32: minInt32ID, Uint32: minUint32ID, Int64: minInt64ID, Uint64: minUint64ID},
 }
 
+// needsVBMI reports whether kernel id with AVX-512 needs AVX512_VBMI, too.
+func (id kernelID) needsVBMI() bool {
+	switch id {
+	case sumFloat8E4M3ID,
+		sumFloat8E5M2ID,
+		scaledFloat8E4M3ID,
+		scaledFloat8E5M2ID,
+		prodFloat8E4M3ID,
+		prodFloat8E5M2ID,
+		widenFloat8E4M3ID,
+		widenFloat8E5M2ID,
+		narrowFloat8E4M3ID,
+		narrowFloat8E5M2ID:
+		return true
+	}
+	return false
+}
+
 // callAVX2 runs kernel id.
 func callAVX2(id kernelID, dst, dst2 *byte, srcs **byte, factors *uint64, size, mode int) {
 	switch id {

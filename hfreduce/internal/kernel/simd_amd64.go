@@ -30,25 +30,23 @@ func (b Backend) instead(id kernelID, sources, bytes int) Backend {
 	if b != AVX512 {
 		return b
 	}
+	if id.needsVBMI() && !cpu.X86.HasAVX512VBMI {
+		return AVX2
+	}
+	if !halvesVectors() {
+		return AVX512
+	}
 	switch id {
-	case sumFloat8E4M3ID, sumFloat8E5M2ID, scaledFloat8E4M3ID, scaledFloat8E5M2ID, prodFloat8E4M3ID, prodFloat8E5M2ID,
-		widenFloat8E4M3ID, widenFloat8E5M2ID, narrowFloat8E4M3ID, narrowFloat8E5M2ID:
-		// They look up in tables of 128 bytes, which came later than the rest.
-		if !cpu.X86.HasAVX512VBMI {
-			return AVX2
-		}
 	case sumFloat16ID, scaledFloat16ID, prodFloat16ID, widenFloat16ID, narrowFloat16ID:
 		// Two short conversions from and to binary16 take less time than a long one.
-		if halvesVectors() {
-			return AVX2
-		}
+		return AVX2
 	case sumFloat32ID, sumFloat64ID, sumInt8ID, sumInt32ID, sumInt64ID:
 		// Memory has nothing to do but wait, and few streams are waited for less in short steps.
-		if halvesVectors() && sources <= 4 && bytes >= callBytes {
+		if sources <= 4 && bytes >= callBytes {
 			return AVX2
 		}
 	}
-	return b
+	return AVX512
 }
 
 // halvesVectors reports whether this processor runs instructions of 512 bits as two of 256, as Zen 4 does. That is the only

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	gofmt "go/format"
+	"strings"
 )
 
 // family is a group of kernels that differ in the element type; each has files of its own.
@@ -97,8 +98,8 @@ func ordering(f *family, o op) *family {
 	return f
 }
 
-// dispatch returns Go code that calls the kernels.
-func dispatch() []byte {
+// dispatch returns Go code that calls the kernels. permuting names those that permute bytes with AVX-512.
+func dispatch(permuting map[string]bool) []byte {
 	var b bytes.Buffer
 	fmt.Fprint(&b, "\n// kernelID names a kernel of whatever instruction set.\ntype kernelID uint8\n\n// The kernels. noKernel stands for none.\nconst (\nnoKernel kernelID = iota\n")
 	for _, f := range families() {
@@ -129,6 +130,16 @@ func dispatch() []byte {
 		fmt.Fprint(&b, "},\n")
 	}
 	fmt.Fprint(&b, "}\n")
+	var needs []string
+	for _, f := range families() {
+		for _, k := range f.kernels {
+			if permuting[k.name] {
+				needs = append(needs, k.name+"ID")
+			}
+		}
+	}
+	fmt.Fprintf(&b, "\n// needsVBMI reports whether kernel id with AVX-512 needs AVX512_VBMI, too.\nfunc (id kernelID) needsVBMI() bool {\n"+
+		"switch id {\ncase %s:\nreturn true\n}\nreturn false\n}\n", strings.Join(needs, ",\n"))
 	for _, i := range []isa{avx2, avx512} {
 		fmt.Fprintf(&b, "\n// call%s runs kernel id.\nfunc call%[1]s(id kernelID, dst, dst2 *byte, srcs **byte, factors *uint64, size, mode int) {\nswitch id {\n", i.name)
 		for _, f := range families() {

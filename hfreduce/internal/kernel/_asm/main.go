@@ -44,33 +44,40 @@ const (
 	generator = "command: go generate"
 )
 
+// requirements lists what kernels of an instruction set may need; kernel.Backend.Available tests for it. Byte permutations
+// are an exception that the generated needsVBMI tells of.
+var requirements = map[isa][]string{
+	avx2:   {"MMX+", "AVX", "AVX2", "F16C", "FMA3"},
+	avx512: {"MMX+", "AVX", "AVX2", "F16C", "FMA3", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", vbmi},
+}
+
+const vbmi = "AVX512VBMI"
+
 // generate returns the contents of all files by name.
 func generate() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	stubs := ir.NewFile()
+	permuting := map[string]bool{}
 	for _, i := range []isa{avx2, avx512} {
 		for _, family := range families() {
-			ctx := build.NewContext()
-			pool = &constants{ctx: ctx, seen: map[string]Mem{}}
-			for _, s := range family.kernels {
-				s.write(&function{Context: ctx, isa: i, consts: map[string]Op{}})
-			}
-			file, err := ctx.Result()
+			file, err := family.assemble(i)
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: %w", family.name, i.name, err)
 			}
-			if err := pass.Compile.Execute(file); err != nil {
-				return nil, fmt.Errorf("%s %s: %w", family.name, i.name, err)
-			}
-			config := printer.Config{Name: generator, Pkg: "kernel"}
-			text, err := printer.NewGoAsm(config).Print(file)
+			text, err := printer.NewGoAsm(printer.Config{Name: generator, Pkg: "kernel"}).Print(file)
 			if err != nil {
 				return nil, err
 			}
 			files[fmt.Sprintf("%s_%s_amd64.s", family.file, strings.ToLower(i.name))] = append([]byte(licence), text...)
-			for _, section := range file.Sections {
-				if fn, ok := section.(*ir.Function); ok {
-					stubs.AddSection(fn)
+			for _, fn := range file.Functions() {
+				stubs.AddSection(fn)
+				for _, need := range fn.ISA {
+					if !slices.Contains(requirements[i], need) {
+						return nil, fmt.Errorf("%s needs %s", fn.Name, need)
+					}
+					if need == vbmi {
+						permuting[strings.TrimSuffix(fn.Name, i.name)] = true
+					}
 				}
 			}
 		}
@@ -79,6 +86,20 @@ func generate() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files["kernels_amd64.go"] = slices.Concat([]byte(licence), bytes.TrimSpace(text), []byte("\n"), dispatch())
+	files["kernels_amd64.go"] = slices.Concat([]byte(licence), bytes.TrimSpace(text), []byte("\n"), dispatch(permuting))
 	return files, nil
+}
+
+// assemble returns the functions of a family for an instruction set.
+func (f *family) assemble(i isa) (*ir.File, error) {
+	ctx := build.NewContext()
+	pool = &constants{ctx: ctx, seen: map[string]Mem{}}
+	for _, s := range f.kernels {
+		s.write(&function{Context: ctx, isa: i, consts: map[string]Op{}})
+	}
+	file, err := ctx.Result()
+	if err != nil {
+		return nil, err
+	}
+	return file, pass.Compile.Execute(file)
 }
