@@ -534,6 +534,16 @@ func maxInt64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size in
 //go:noescape
 func maxUint64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 
+// pairedFloat8E4M3AVX512 adds two sources at a time.
+//
+//go:noescape
+func pairedFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+
+// pairedFloat8E5M2AVX512 adds two sources at a time.
+//
+//go:noescape
+func pairedFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
+
 // minFloat32AVX512 takes the minimum.
 //
 //go:noescape
@@ -647,6 +657,8 @@ const (
 	maxUint32ID
 	maxInt64ID
 	maxUint64ID
+	pairedFloat8E4M3ID
+	pairedFloat8E5M2ID
 	minFloat32ID
 	minFloat64ID
 	minFloat16ID
@@ -669,6 +681,7 @@ const (
 	familyWiden         // adds, and leaves float32.
 	familyNarrow        // adds float32 and rounds.
 	familyMax           // takes the maximum.
+	familyPaired        // adds two sources at a time.
 	familyMin           // takes the minimum.
 )
 
@@ -690,6 +703,7 @@ var kernelIDs = [...][len(dtypes)]kernelID{
 	familyWiden:  {Float16: widenFloat16ID, BFloat16: widenBFloat16ID, Float8E4M3: widenFloat8E4M3ID, Float8E5M2: widenFloat8E5M2ID},
 	familyNarrow: {Float16: narrowFloat16ID, BFloat16: narrowBFloat16ID, Float8E4M3: narrowFloat8E4M3ID, Float8E5M2: narrowFloat8E5M2ID},
 	familyMax:    {Float32: maxFloat32ID, Float64: maxFloat64ID, Float16: maxFloat16ID, BFloat16: maxBFloat16ID, Float8E4M3: maxFloat8E4M3ID, Float8E5M2: maxFloat8E5M2ID, Int8: maxInt8ID, Uint8: maxUint8ID, Int32: maxInt32ID, Uint32: maxUint32ID, Int64: maxInt64ID, Uint64: maxUint64ID},
+	familyPaired: {Float8E4M3: pairedFloat8E4M3ID, Float8E5M2: pairedFloat8E5M2ID},
 	familyMin:    {Float32: minFloat32ID, Float64: minFloat64ID, Float16: minFloat16ID, BFloat16: minBFloat16ID, Float8E4M3: minFloat8E4M3ID, Float8E5M2: minFloat8E5M2ID, Int8: minInt8ID, Uint8: minUint8ID, Int32: minInt32ID, Uint32: minUint32ID, Int64: minInt64ID, Uint64: minUint64ID},
 }
 
@@ -705,7 +719,9 @@ func (id kernelID) needsVBMI() bool {
 		widenFloat8E4M3ID,
 		widenFloat8E5M2ID,
 		narrowFloat8E4M3ID,
-		narrowFloat8E5M2ID:
+		narrowFloat8E5M2ID,
+		pairedFloat8E4M3ID,
+		pairedFloat8E5M2ID:
 		return true
 	}
 	return false
@@ -932,6 +948,10 @@ func callAVX512(id kernelID, dst, dst2 *byte, srcs **byte, factors *uint64, size
 		maxInt64AVX512(dst, dst2, srcs, factors, size, mode)
 	case maxUint64ID:
 		maxUint64AVX512(dst, dst2, srcs, factors, size, mode)
+	case pairedFloat8E4M3ID:
+		pairedFloat8E4M3AVX512(dst, dst2, srcs, factors, size, mode)
+	case pairedFloat8E5M2ID:
+		pairedFloat8E5M2AVX512(dst, dst2, srcs, factors, size, mode)
 	case minFloat32ID:
 		minFloat32AVX512(dst, dst2, srcs, factors, size, mode)
 	case minFloat64ID:

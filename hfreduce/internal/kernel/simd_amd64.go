@@ -24,29 +24,36 @@ func (b Backend) Available() bool {
 	return false
 }
 
-// instead returns the backend that runs kernel id over buffers of some size where b is wanted: another one if this processor
-// lacks an instruction, or does better without it.
-func (b Backend) instead(id kernelID, sources, bytes int) Backend {
+// prefer returns the backend and the kernel that stand in for kernel id of backend b over buffers of some size: others if this
+// processor lacks an instruction, or does better with them.
+func (b Backend) prefer(id kernelID, sources, bytes int) (Backend, kernelID) {
 	if b != AVX512 {
-		return b
+		return b, id
 	}
 	if id.needsVBMI() && !cpu.X86.HasAVX512VBMI {
-		return AVX2
-	}
-	if !halvesVectors() {
-		return AVX512
+		return AVX2, id
 	}
 	switch id {
+	case sumFloat8E4M3ID:
+		if addsInSequence {
+			return AVX512, pairedFloat8E4M3ID
+		}
+	case sumFloat8E5M2ID:
+		if addsInSequence {
+			return AVX512, pairedFloat8E5M2ID
+		}
 	case sumFloat16ID, scaledFloat16ID, prodFloat16ID, widenFloat16ID, narrowFloat16ID:
 		// Two short conversions from and to binary16 take less time than a long one.
-		return AVX2
+		if halvesVectors() {
+			return AVX2, id
+		}
 	case sumFloat32ID, sumFloat64ID, sumInt8ID, sumInt32ID, sumInt64ID:
-		// Memory has nothing to do but wait, and few streams are waited for less in short steps.
-		if sources <= 4 && bytes >= callBytes {
-			return AVX2
+		// Memory decides here, and few streams of it flow faster in short steps.
+		if halvesVectors() && sources <= 4 && bytes >= callBytes {
+			return AVX2, id
 		}
 	}
-	return AVX512
+	return AVX512, id
 }
 
 // halvesVectors reports whether this processor runs instructions of 512 bits as two of 256, as Zen 4 does. That is the only
@@ -150,7 +157,7 @@ func (f *factors) setDivisor(t DType, divisor int) (mode int) {
 
 // run runs the kernel over buffers of any length and alignment, in calls of callBytes at most.
 func (v *vectors) run(dst, dst2 []byte, srcs [][]byte) {
-	b := v.backend.instead(v.id, len(srcs), len(dst))
+	b, id := v.backend.prefer(v.id, len(srcs), len(dst))
 	count, mode := len(dst)>>v.dstShift, v.mode|len(srcs)
 	at, step := 0, callBytes>>max(v.srcShift, v.dstShift)
 	if dst2 != nil {
@@ -160,12 +167,12 @@ func (v *vectors) run(dst, dst2 []byte, srcs [][]byte) {
 		var head int
 		mode, head = v.stream(mode, dst, dst2)
 		if head = min(head, count); head > 0 {
-			v.call(b, mode&^(modeStream|modeStream2), dst, dst2, srcs, 0, head)
+			v.call(b, id, mode&^(modeStream|modeStream2), dst, dst2, srcs, 0, head)
 			at = head
 		}
 	}
 	for ; at < count; at += step {
-		v.call(b, mode, dst, dst2, srcs, at, min(step, count-at))
+		v.call(b, id, mode, dst, dst2, srcs, at, min(step, count-at))
 	}
 }
 
@@ -190,7 +197,7 @@ func (v *vectors) stream(mode int, dst, dst2 []byte) (_, head int) {
 }
 
 // call runs the kernel over elements [at, at+count).
-func (v *vectors) call(b Backend, mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
+func (v *vectors) call(b Backend, id kernelID, mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
 	var from [MaxSources]*byte
 	for j, src := range srcs {
 		from[j] = address(src, at<<v.srcShift)
@@ -202,21 +209,21 @@ func (v *vectors) call(b Backend, mode int, dst, dst2 []byte, srcs [][]byte, at,
 	narrow := min(v.srcShift, v.dstShift)
 	size := count << narrow
 	if b == AVX512 {
-		callAVX512(v.id, to, to2, &from[0], &v.factors[0], size, mode)
+		callAVX512(id, to, to2, &from[0], &v.factors[0], size, mode)
 		return
 	}
 	rest := size & (unitBytes - 1)
 	if size > rest {
-		callAVX2(v.id, to, to2, &from[0], &v.factors[0], size-rest, mode)
+		callAVX2(id, to, to2, &from[0], &v.factors[0], size-rest, mode)
 	}
 	if rest > 0 {
 		at, count = at+(size-rest)>>narrow, rest>>narrow
 		if v.srcShift == v.dstShift {
 			var units [(MaxSources + 1) * unitBytes]byte
-			v.rest(units[:], mode, dst, dst2, srcs, at, count)
+			v.rest(units[:], id, mode, dst, dst2, srcs, at, count)
 		} else {
 			var units [(MaxSources + 1) * unitBytes * maxWiden]byte
-			v.rest(units[:], mode, dst, dst2, srcs, at, count)
+			v.rest(units[:], id, mode, dst, dst2, srcs, at, count)
 		}
 	}
 }
@@ -228,7 +235,7 @@ func address(b []byte, at int) *byte {
 
 // rest runs an AVX2 kernel over less than a unit, on copies in units, which has room for one of the wider elements of each
 // source and of the output.
-func (v *vectors) rest(units []byte, mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
+func (v *vectors) rest(units []byte, id kernelID, mode int, dst, dst2 []byte, srcs [][]byte, at, count int) {
 	var from [MaxSources]*byte
 	unit := len(units) / (MaxSources + 1)
 	for j, src := range srcs {
@@ -236,7 +243,7 @@ func (v *vectors) rest(units []byte, mode int, dst, dst2 []byte, srcs [][]byte, 
 		from[j] = &units[j*unit]
 	}
 	out := units[MaxSources*unit:]
-	callAVX2(v.id, &out[0], nil, &from[0], &v.factors[0], unitBytes, mode&^(modeSpecial|modeStream|modeSecond|modeStream2))
+	callAVX2(id, &out[0], nil, &from[0], &v.factors[0], unitBytes, mode&^(modeSpecial|modeStream|modeSecond|modeStream2))
 	copy(dst[at<<v.dstShift:(at+count)<<v.dstShift], out)
 	if dst2 != nil {
 		copy(dst2[at<<v.dstShift:(at+count)<<v.dstShift], out)

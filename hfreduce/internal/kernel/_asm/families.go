@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"fmt"
 	gofmt "go/format"
+	"slices"
 	"strings"
 )
 
 // family is a group of kernels that differ in the element type; each has files of its own.
 type family struct {
 	name, file, doc string // name in identifiers
+	isas            []isa
 	kernels         []spec
 	types           [][]string // of each kernel, the names of the types it serves
 }
@@ -34,15 +36,22 @@ var floats = []struct {
 }
 
 func families() []*family {
-	return []*family{
+	all := []*family{
 		arithmetic(&family{name: "Sum", file: "sum", doc: "adds, and divides floating-point sums."}, native{op: sum}, false),
 		arithmetic(&family{name: "Scaled", file: "scaled", doc: "adds multiples of the sources, and divides floating-point sums."}, native{op: sum}, true),
 		arithmetic(&family{name: "Prod", file: "prod", doc: "multiplies."}, native{op: prod}, false),
 		wide(&family{name: "Widen", file: "widen", doc: "adds, and leaves float32."}, narrow{op: sum, wideOut: true}),
 		wide(&family{name: "Narrow", file: "narrow", doc: "adds float32 and rounds."}, narrow{op: sum, wideIn: true}),
 		ordering(&family{name: "Max", file: "max", doc: "takes the maximum."}, maximum),
+		paired(&family{name: "Paired", file: "paired", doc: "adds two sources at a time.", isas: []isa{avx512}}),
 		ordering(&family{name: "Min", file: "min", doc: "takes the minimum."}, minimum),
 	}
+	for _, f := range all {
+		if f.isas == nil {
+			f.isas = []isa{avx2, avx512}
+		}
+	}
+	return all
 }
 
 // arithmetic lists the sums or products of all types; where two types differ in nothing but their sign, they share one.
@@ -69,6 +78,17 @@ func wide(f *family, c narrow) *family {
 	for _, t := range floats {
 		c.format = t.format
 		f.add(t.name, spec{codec: c, unroll: 1, divides: true}, t.name)
+	}
+	return f
+}
+
+// paired lists the sums of float8.
+func paired(f *family) *family {
+	for _, t := range []struct {
+		name   string
+		format format
+	}{{"Float8E4M3", float8E4M3}, {"Float8E5M2", float8E5M2}} {
+		f.add(t.name, spec{codec: pairs{narrow{format: t.format, op: sum, paired: true}}, unroll: pairBlocks, divides: true}, t.name)
 	}
 	return f
 }
@@ -143,6 +163,9 @@ func dispatch(permuting map[string]bool) []byte {
 	for _, i := range []isa{avx2, avx512} {
 		fmt.Fprintf(&b, "\n// call%s runs kernel id.\nfunc call%[1]s(id kernelID, dst, dst2 *byte, srcs **byte, factors *uint64, size, mode int) {\nswitch id {\n", i.name)
 		for _, f := range families() {
+			if !slices.Contains(f.isas, i) {
+				continue
+			}
 			for _, k := range f.kernels {
 				fmt.Fprintf(&b, "case %sID:\n%[1]s%s(dst, dst2, srcs, factors, size, mode)\n", k.name, i.name)
 			}

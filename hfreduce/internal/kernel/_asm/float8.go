@@ -66,7 +66,7 @@ func (t float8) setupRound(f *function, c narrow) {
 			f.c16(1 << (t.drop() - 1))
 		}
 	}
-	f.constant(t.bytesOf(c.wideIn))
+	f.constant(t.bytesOf(c))
 	if t.e4m3 {
 		f.c8(0x7f)
 		f.c8(0x80)
@@ -178,7 +178,7 @@ func (t float8) roundWords(f *function, w vec) {
 // packTables takes the bytes out of words by a table of where they lie. An E4M3 number lies across two bytes: its magnitude
 // is the upper one of the words shifted left by one, its sign that of the words. What is beyond its NaN becomes NaN.
 func (t float8) packTables(f *function, c narrow, words [2]vec) vec {
-	at := f.reg(f.constant(t.bytesOf(c.wideIn)))
+	at := f.reg(f.constant(t.bytesOf(c)))
 	if !t.e4m3 {
 		f.VPERMT2B(words[1], at, words[0])
 		return words[0]

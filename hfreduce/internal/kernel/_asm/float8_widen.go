@@ -24,11 +24,12 @@ func (t float8) setupWiden(f *function, c narrow) {
 		f.constant(table)
 	}
 	f.c8(0x80)
-	if c.wideOut {
+	switch {
+	case c.wideOut:
 		for q := range 4 {
 			f.constant(quarter(q))
 		}
-	} else {
+	case !c.paired:
 		f.c32(0xffff0000)
 	}
 }
@@ -73,13 +74,19 @@ func (t float8) widen(f *function, c narrow, x Op) []vec {
 	return t.shift(f, c, f.reg(x))
 }
 
-func (t float8) lookUp(f *function, c narrow, x vec) []vec {
+// words returns the upper two bytes of the float32 of each byte of x.
+func (t float8) words(f *function, c narrow, x vec) (upper, lower vec) {
 	u, l := t.tables(c)
 	table := func(from []byte) vec { return f.reg(f.constant(from)) }
-	upper, lower := f.copy(x), f.copy(x)
+	upper, lower = f.copy(x), f.copy(x)
 	f.VPERMI2B(table(u[64:]), table(u[:64]), upper)
 	f.VPERMI2B(table(l[64:]), table(l[:64]), lower)
 	f.orMasked(x, f.c8(0x80), upper)
+	return upper, lower
+}
+
+func (t float8) lookUp(f *function, c narrow, x vec) []vec {
+	upper, lower := t.words(f, c, x)
 	if c.wideOut { // in the order of memory
 		var all []vec
 		for q := range 4 {
@@ -162,15 +169,18 @@ func (float8) disorder(f *function, a []vec) []vec {
 	return []vec{a0, a1, a2, a3}
 }
 
-// bytesOf returns, for each byte of a block, where it lies in the words of round: the upper byte of one of 64 words. ordered
-// says whether the accumulators, from which the words came, are in the order of memory or in that of lookUp.
-func (t float8) bytesOf(ordered bool) []byte {
+// bytesOf returns, for each byte of a block, where it lies in the words of round: the upper byte of one of 64 words, which
+// are in the order of the accumulators from which they came.
+func (t float8) bytesOf(c narrow) []byte {
 	at := make([]byte, 64)
 	for word := range at {
+		acc, lane, i := word/16, word%16/4, word%4 // an accumulator has four lanes of four numbers
 		element := word
-		if !ordered {
-			half, odd, i := word/32, word/16%2, word%16 // lower or upper halves; parity; which of the 16 of a vector
-			element = i/4*16 + half*8 + i%4*2 + odd
+		switch {
+		case c.paired:
+			element = 16*lane + 4*acc + i
+		case !c.wideIn:
+			element = 16*lane + acc/2*8 + 2*i + acc%2
 		}
 		at[element] = byte(2*word + 1)
 	}

@@ -15,6 +15,7 @@ type narrow struct {
 	op
 	wideIn, wideOut bool
 	scaled          bool // accumulators are any float32, not just what comes of adding the type's numbers
+	paired          bool // part of pairs
 }
 
 // format is a type of 8 or 16 bits. A block's accumulators are in an order of the format's own.

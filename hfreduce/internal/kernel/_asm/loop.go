@@ -202,6 +202,24 @@ func (k *kernel) label(what string) string {
 
 // block writes the way of some blocks from all sources to the outputs.
 func (k *kernel) block(blocks int, masked bool) {
+	var acc [][]vec
+	if c, ok := k.codec.(pairs); ok {
+		acc = k.accumulatePairs(c, blocks, masked)
+	} else {
+		acc = k.accumulate(blocks, masked)
+	}
+	if k.divides {
+		k.divide(acc)
+	}
+	out := make([][]vec, blocks)
+	for b := range acc {
+		out[b] = k.codec.encode(k.function, acc[b])
+	}
+	k.write(out, masked)
+}
+
+// accumulate writes the way from all sources to the accumulators of some blocks.
+func (k *kernel) accumulate(blocks int, masked bool) [][]vec {
 	acc := make([][]vec, blocks)
 	for b := range acc {
 		for _, x := range k.read(0, b, masked) {
@@ -215,14 +233,41 @@ func (k *kernel) block(blocks int, masked bool) {
 		k.fold(acc, i, masked)
 	}
 	k.Label(combined)
-	if k.divides {
-		k.divide(acc)
+	return acc
+}
+
+// accumulatePairs is accumulate with two sources at a time.
+func (k *kernel) accumulatePairs(c pairs, blocks int, masked bool) [][]vec {
+	for b := range blocks {
+		c.start(k.function, b)
 	}
-	out := make([][]vec, blocks)
+	combined := k.label("combined")
+	for i := 0; i < maxSources; i += 2 {
+		if i > 0 {
+			k.CMPB(k.mode.As8L(), U8(i))
+			k.JLE(LabelRef(combined))
+		}
+		var first, second []vec
+		for b := range blocks {
+			first, second = append(first, k.raw(i, b, masked)), append(second, c.none(k.function))
+		}
+		alone := k.label("alone")
+		k.CMPB(k.mode.As8L(), U8(i+1))
+		k.JE(LabelRef(alone))
+		for b := range blocks {
+			k.move(k.raw(i+1, b, masked), second[b])
+		}
+		k.Label(alone)
+		for b := range blocks {
+			c.add(k.function, b, first[b], second[b])
+		}
+	}
+	k.Label(combined)
+	acc := make([][]vec, blocks)
 	for b := range acc {
-		out[b] = k.codec.encode(k.function, acc[b])
+		acc[b] = c.accumulators(k.function, b)
 	}
-	k.write(out, masked)
+	return acc
 }
 
 // fold combines some blocks of a source with the accumulators. With registers enough, all are decoded first, which keeps
@@ -247,25 +292,34 @@ func (k *kernel) fold(acc [][]vec, source int, masked bool) {
 func (k *kernel) read(source, b int, masked bool) []Op {
 	x := make([]Op, k.src.vectors)
 	for v := range x {
-		x[v] = k.address(k.sources[source], k.srcScale, (b*k.src.vectors+v)*k.src.bytes)
-		if masked {
-			t := k.v()
-			if k.src.bytes < k.bytes {
-				t = k.h()
-			}
-			if k.wide(k.src) {
-				k.VMOVDQU32_Z(x[v], k.masks[k.src][v], t)
-			} else {
-				k.VMOVDQU8_Z(x[v], k.masks[k.src][v], t)
-			}
-			x[v] = t
-		}
+		x[v] = k.load(source, b, v, masked)
 	}
 	values := k.codec.decode(k.function, x)
 	if k.scaled {
 		values = k.codec.scale(k.function, values, k.factors.Offset(8*source))
 	}
 	return values
+}
+
+// raw returns block b of a source of one vector a block, in a register.
+func (k *kernel) raw(source, b int, masked bool) vec { return k.reg(k.load(source, b, 0, masked)) }
+
+// load returns vector v of block b of a source: where it lies or, of the last block, in a register.
+func (k *kernel) load(source, b, v int, masked bool) Op {
+	m := k.address(k.sources[source], k.srcScale, (b*k.src.vectors+v)*k.src.bytes)
+	if !masked {
+		return m
+	}
+	t := k.v()
+	if k.src.bytes < k.bytes {
+		t = k.h()
+	}
+	if k.wide(k.src) {
+		k.VMOVDQU32_Z(m, k.masks[k.src][v], t)
+	} else {
+		k.VMOVDQU8_Z(m, k.masks[k.src][v], t)
+	}
+	return t
 }
 
 func (k *kernel) address(end reg.GPVirtual, scale uint8, offset int) Mem {

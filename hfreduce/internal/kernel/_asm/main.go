@@ -48,7 +48,7 @@ const (
 // are an exception that the generated needsVBMI tells of.
 var requirements = map[isa][]string{
 	avx2:   {"MMX+", "AVX", "AVX2", "F16C", "FMA3"},
-	avx512: {"MMX+", "AVX", "AVX2", "F16C", "FMA3", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", vbmi},
+	avx512: {"MMX+", "AVX", "AVX2", "F16C", "FMA3", "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", vbmi, bf16},
 }
 
 const vbmi = "AVX512VBMI"
@@ -60,6 +60,9 @@ func generate() (map[string][]byte, error) {
 	permuting := map[string]bool{}
 	for _, i := range []isa{avx2, avx512} {
 		for _, family := range families() {
+			if !slices.Contains(family.isas, i) {
+				continue
+			}
 			file, err := family.assemble(i)
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: %w", family.name, i.name, err)

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/cpu"
+)
+
+// TestReduceOnOtherProcessors changes what this processor says of itself: AVX-512 kernels that it would pass over must run,
+// too, and those that it has must not run where others lack them.
+func TestReduceOnOtherProcessors(t *testing.T) {
+	x := &cpu.X86
+	defer func(vbmi, bf16, vnni, sequence bool) {
+		x.HasAVX512VBMI, x.HasAVX512BF16, x.HasAVXVNNI, addsInSequence = vbmi, bf16, vnni, sequence
+	}(x.HasAVX512VBMI, x.HasAVX512BF16, x.HasAVXVNNI, addsInSequence)
+	vbmi, paired := x.HasAVX512VBMI, addsInSequence
+	for _, p := range []struct {
+		name             string
+		vbmi, bf16, vnni bool
+		types            []DType // to which that matters
+	}{
+		{"the first with AVX-512", false, false, false, []DType{Float8E4M3, Float8E5M2}},
+		{"no bfloat16", vbmi, false, true, []DType{Float8E4M3, Float8E5M2}},
+		{"halves vectors", vbmi, true, false, []DType{Float16, Float32}},
+		{"wide all through", vbmi, true, true, []DType{Float16}},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			x.HasAVX512VBMI, x.HasAVX512BF16, x.HasAVXVNNI, addsInSequence = p.vbmi, p.bf16, p.vnni, p.bf16 && paired
+			eachSpec(t, func(t *testing.T, b Backend, s Spec) {
+				if b == AVX512 && slices.Contains(p.types, s.DType) {
+					checkVariants(t, b, s)
+				}
+			})
+		})
+	}
+}
+
+// checkVariants checks reductions of all kinds, up to some steps of the main loop.
+func checkVariants(t *testing.T, b Backend, s Spec) {
+	t.Helper()
+	for k := range 4 * variants {
+		n, count := 1+k%12, 9*k
+		s := variant(s, n, k/2)
+		random := rand.New(rand.NewPCG(uint64(k), 0))
+		r := reduction{spec: s, count: count, dst: own, dst2: own, offsets: make([]int, n+2)}
+		for j := range n {
+			r.srcs = append(r.srcs, fillSource(random, s, j, n, count, 3))
+		}
+		if k%2 == 0 {
+			r.scales = scaleValues[:n]
+		}
+		if err := r.check(b); err != nil {
+			t.Fatalf("%+v of %d sources and %d elements: %v", s, n, count, err)
+		}
+	}
+}
