@@ -34,6 +34,9 @@ const (
 // Options configure Init and NewLocal. The zero value takes everything from the launcher's environment and the
 // defaults; a field that is set wins over its environment variable, HFREDUCE_ and the field's name in capitals
 // (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, Transport, ChunkBytes and Slots.
+//
+// HFREDUCE_KERNEL (avx512, avx2, generic) overrides the choice of the reduction kernels for the whole process. All of them
+// give the same bits.
 type Options struct {
 	// Rank and WorldSize: this rank's number and the number of ranks. WorldSize 0: both from the launcher.
 	Rank, WorldSize int

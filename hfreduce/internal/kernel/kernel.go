@@ -4,15 +4,18 @@
 //
 // It is the arithmetic of the library and nothing else: no goroutine, no lock, no allocation, no system call. A call goes
 //
-//	Spec.Reduce (checks, the copy of a single source) → the backend (dispatch.go) → generic.go and its neighbours
+//	Spec.Reduce (checks, the copy of a single source) → Backend.reduce (dispatch.go)
+//	→ plan_amd64.go (which kernel, groups and blocks) → simd_amd64.go (alignment, tails, calls) → assembly, written by _asm
+//	→ generic.go and its neighbours, for all that has no kernel
 //
 // Numbers. The sources are combined from left to right. int8, uint8, int32, uint32, int64, uint64 wrap; float and double are
 // computed in their own type; half, bfloat16 and both float8 types are widened to float32, combined there over all sources
 // and rounded once, to nearest even. Subnormal numbers are kept. Max and Min return NaN if any source is NaN and take -0 as
 // less than +0. half, bfloat16 and f8e5m2 overflow to infinity; f8e4m3, which has none, overflows to NaN (the OCP FP8
-// formats without saturation, as PyTorch converts). Scaling and dividing happen in the accumulating type, a product is
-// rounded before it is added. Every backend gives the same bits, except for the sign and payload of a NaN, which follow the
-// machine.
+// formats without saturation, as PyTorch converts; NCCL saturates). Scaling and dividing happen in the accumulating type, a
+// product is rounded before it is added. Every backend gives the same bits, except for the sign and payload of a NaN, which
+// follow the machine. Assembly computes in the standard floating-point environment, whatever the thread's is: a program may
+// have it flush subnormal numbers, for instance.
 package kernel
 
 import "fmt"

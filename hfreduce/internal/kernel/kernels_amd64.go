@@ -4,6 +4,9 @@
 
 package kernel
 
+// exchangeMXCSR sets the floating-point environment of this thread and returns what it was. It is for tests.
+func exchangeMXCSR(mxcsr uint32) (before uint32)
+
 // sumFloat32AVX2 adds, and divides floating-point sums.
 //
 //go:noescape

@@ -6,38 +6,48 @@
 
 // func narrowFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·narrowFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*2), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*2), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*2), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*2), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*2), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*2), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*2), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*2), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*2), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*2), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·narrowFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*2), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*2), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*2), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*2), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*2), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*2), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*2), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*2), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*2), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*2), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const2<>+0(SB), Y0
 	CMPQ    AX, $-16
 	JG      rest
@@ -162,6 +172,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -256,38 +271,48 @@ GLOBL const2<>(SB), RODATA|NOPTR, $32
 
 // func narrowBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·narrowBFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*2), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*2), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*2), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*2), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*2), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*2), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*2), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*2), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*2), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*2), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·narrowBFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*2), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*2), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*2), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*2), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*2), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*2), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*2), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*2), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*2), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*2), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-32
 	JG   rest
 
@@ -449,6 +474,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -553,38 +583,48 @@ GLOBL const6<>(SB), RODATA|NOPTR, $32
 
 // func narrowFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·narrowFloat8E4M3AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*4), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*4), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*4), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*4), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*4), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*4), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*4), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*4), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*4), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*4), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·narrowFloat8E4M3AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*4), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*4), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*4), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*4), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*4), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*4), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*4), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*4), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*4), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*4), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const2<>+0(SB), Y0
 	CMPQ    AX, $-32
 	JG      rest
@@ -991,6 +1031,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1133,38 +1178,48 @@ GLOBL const15<>(SB), RODATA|NOPTR, $32
 
 // func narrowFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·narrowFloat8E5M2AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*4), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*4), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*4), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*4), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*4), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*4), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*4), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*4), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*4), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*4), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·narrowFloat8E5M2AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*4), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*4), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*4), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*4), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*4), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*4), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*4), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*4), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*4), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*4), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const2<>+0(SB), Y0
 	CMPQ    AX, $-32
 	JG      rest
@@ -1547,6 +1602,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

@@ -6,35 +6,45 @@
 
 // func prodFloat32AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, MMX+
-TEXT ·prodFloat32AVX2(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat32AVX2(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-128
 	JG   rest
 
@@ -155,6 +165,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -219,35 +234,45 @@ stream212:
 
 // func prodFloat64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, MMX+
-TEXT ·prodFloat64AVX2(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat64AVX2(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-128
 	JG   rest
 
@@ -368,6 +393,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -432,35 +462,45 @@ stream212:
 
 // func prodFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, F16C, MMX+
-TEXT ·prodFloat16AVX2(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat16AVX2(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-64
 	JG   rest
 
@@ -631,6 +671,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -695,35 +740,45 @@ stream212:
 
 // func prodBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·prodBFloat16AVX2(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodBFloat16AVX2(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-64
 	JG   rest
 
@@ -969,6 +1024,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1049,35 +1109,45 @@ GLOBL const3<>(SB), RODATA|NOPTR, $32
 
 // func prodFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, MMX+
-TEXT ·prodFloat8E4M3AVX2(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat8E4M3AVX2(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-64
 	JG   rest
 
@@ -2109,6 +2179,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -2243,35 +2318,45 @@ GLOBL const16<>(SB), RODATA|NOPTR, $32
 
 // func prodFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, MMX+
-TEXT ·prodFloat8E5M2AVX2(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat8E5M2AVX2(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-64
 	JG   rest
 
@@ -2877,6 +2962,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

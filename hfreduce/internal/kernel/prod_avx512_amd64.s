@@ -6,35 +6,45 @@
 
 // func prodFloat32AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·prodFloat32AVX512(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat32AVX512(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-256
 	JG   rest
 
@@ -170,6 +180,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -223,35 +238,45 @@ GLOBL const0<>(SB), RODATA|NOPTR, $64
 
 // func prodFloat64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·prodFloat64AVX512(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat64AVX512(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-256
 	JG   rest
 
@@ -387,6 +412,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -430,35 +460,45 @@ stream28:
 
 // func prodFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
-TEXT ·prodFloat16AVX512(SB), NOSPLIT, $0-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·prodFloat16AVX512(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-128
 	JG   rest
 
@@ -645,6 +685,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -688,35 +733,45 @@ stream28:
 
 // func prodBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·prodBFloat16AVX512(SB), NOSPLIT, $0-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·prodBFloat16AVX512(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VPBROADCASTQ const1<>+0(SB), Z0
 	VPBROADCASTQ const2<>+0(SB), Z1
 	VPBROADCASTQ const3<>+0(SB), Z2
@@ -963,6 +1018,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1010,35 +1070,45 @@ GLOBL const4<>(SB), RODATA|NOPTR, $8
 
 // func prodFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·prodFloat8E4M3AVX512(SB), NOSPLIT, $0-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·prodFloat8E4M3AVX512(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const5<>+0(SB), Z0
 	VMOVDQU64    const6<>+0(SB), Z1
 	VMOVDQU64    const7<>+0(SB), Z2
@@ -1739,6 +1809,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1848,35 +1923,45 @@ GLOBL const17<>(SB), RODATA|NOPTR, $8
 
 // func prodFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·prodFloat8E5M2AVX512(SB), NOSPLIT, $0-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·prodFloat8E5M2AVX512(SB), NOSPLIT, $8-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR (SP)
+	MOVL     (SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 4(SP)
+	VLDMXCSR 4(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const18<>+0(SB), Z0
 	VMOVDQU64    const19<>+0(SB), Z1
 	VMOVDQU64    const20<>+0(SB), Z2
@@ -2548,6 +2633,11 @@ stored5:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR (SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

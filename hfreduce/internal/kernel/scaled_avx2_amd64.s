@@ -6,58 +6,68 @@
 
 // func scaledFloat32AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·scaledFloat32AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ (R15), BP
-	MOVQ BP, (SP)
-	MOVQ 8(R15), BP
-	MOVQ BP, 8(SP)
-	MOVQ 16(R15), BP
-	MOVQ BP, 16(SP)
-	MOVQ 24(R15), BP
-	MOVQ BP, 24(SP)
-	MOVQ 32(R15), BP
-	MOVQ BP, 32(SP)
-	MOVQ 40(R15), BP
-	MOVQ BP, 40(SP)
-	MOVQ 48(R15), BP
-	MOVQ BP, 48(SP)
-	MOVQ 56(R15), BP
-	MOVQ BP, 56(SP)
-	MOVQ 64(R15), BP
-	MOVQ BP, 64(SP)
-	MOVQ 72(R15), BP
-	MOVQ BP, 72(SP)
-	MOVQ 80(R15), BP
-	MOVQ BP, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·scaledFloat32AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-128
 	JG   rest
 
@@ -281,6 +291,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -381,58 +396,68 @@ stream218:
 
 // func scaledFloat64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·scaledFloat64AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ (R15), BP
-	MOVQ BP, (SP)
-	MOVQ 8(R15), BP
-	MOVQ BP, 8(SP)
-	MOVQ 16(R15), BP
-	MOVQ BP, 16(SP)
-	MOVQ 24(R15), BP
-	MOVQ BP, 24(SP)
-	MOVQ 32(R15), BP
-	MOVQ BP, 32(SP)
-	MOVQ 40(R15), BP
-	MOVQ BP, 40(SP)
-	MOVQ 48(R15), BP
-	MOVQ BP, 48(SP)
-	MOVQ 56(R15), BP
-	MOVQ BP, 56(SP)
-	MOVQ 64(R15), BP
-	MOVQ BP, 64(SP)
-	MOVQ 72(R15), BP
-	MOVQ BP, 72(SP)
-	MOVQ 80(R15), BP
-	MOVQ BP, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·scaledFloat64AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-128
 	JG   rest
 
@@ -656,6 +681,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -756,58 +786,68 @@ stream218:
 
 // func scaledFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·scaledFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    (R15), BP
-	MOVQ    BP, (SP)
-	MOVQ    8(R15), BP
-	MOVQ    BP, 8(SP)
-	MOVQ    16(R15), BP
-	MOVQ    BP, 16(SP)
-	MOVQ    24(R15), BP
-	MOVQ    BP, 24(SP)
-	MOVQ    32(R15), BP
-	MOVQ    BP, 32(SP)
-	MOVQ    40(R15), BP
-	MOVQ    BP, 40(SP)
-	MOVQ    48(R15), BP
-	MOVQ    BP, 48(SP)
-	MOVQ    56(R15), BP
-	MOVQ    BP, 56(SP)
-	MOVQ    64(R15), BP
-	MOVQ    BP, 64(SP)
-	MOVQ    72(R15), BP
-	MOVQ    BP, 72(SP)
-	MOVQ    80(R15), BP
-	MOVQ    BP, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·scaledFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-64
 	JG      rest
@@ -1087,6 +1127,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1193,58 +1238,68 @@ GLOBL const0<>(SB), RODATA|NOPTR, $32
 
 // func scaledBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·scaledBFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ (R15), BP
-	MOVQ BP, (SP)
-	MOVQ 8(R15), BP
-	MOVQ BP, 8(SP)
-	MOVQ 16(R15), BP
-	MOVQ BP, 16(SP)
-	MOVQ 24(R15), BP
-	MOVQ BP, 24(SP)
-	MOVQ 32(R15), BP
-	MOVQ BP, 32(SP)
-	MOVQ 40(R15), BP
-	MOVQ BP, 40(SP)
-	MOVQ 48(R15), BP
-	MOVQ BP, 48(SP)
-	MOVQ 56(R15), BP
-	MOVQ BP, 56(SP)
-	MOVQ 64(R15), BP
-	MOVQ BP, 64(SP)
-	MOVQ 72(R15), BP
-	MOVQ BP, 72(SP)
-	MOVQ 80(R15), BP
-	MOVQ BP, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·scaledBFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-64
 	JG   rest
 
@@ -1588,6 +1643,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1702,58 +1762,68 @@ GLOBL const4<>(SB), RODATA|NOPTR, $32
 
 // func scaledFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·scaledFloat8E4M3AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    (R15), BP
-	MOVQ    BP, (SP)
-	MOVQ    8(R15), BP
-	MOVQ    BP, 8(SP)
-	MOVQ    16(R15), BP
-	MOVQ    BP, 16(SP)
-	MOVQ    24(R15), BP
-	MOVQ    BP, 24(SP)
-	MOVQ    32(R15), BP
-	MOVQ    BP, 32(SP)
-	MOVQ    40(R15), BP
-	MOVQ    BP, 40(SP)
-	MOVQ    48(R15), BP
-	MOVQ    BP, 48(SP)
-	MOVQ    56(R15), BP
-	MOVQ    BP, 56(SP)
-	MOVQ    64(R15), BP
-	MOVQ    BP, 64(SP)
-	MOVQ    72(R15), BP
-	MOVQ    BP, 72(SP)
-	MOVQ    80(R15), BP
-	MOVQ    BP, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·scaledFloat8E4M3AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-64
 	JG      rest
@@ -2944,6 +3014,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -3124,58 +3199,68 @@ GLOBL const17<>(SB), RODATA|NOPTR, $32
 
 // func scaledFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·scaledFloat8E5M2AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    (R15), BP
-	MOVQ    BP, (SP)
-	MOVQ    8(R15), BP
-	MOVQ    BP, 8(SP)
-	MOVQ    16(R15), BP
-	MOVQ    BP, 16(SP)
-	MOVQ    24(R15), BP
-	MOVQ    BP, 24(SP)
-	MOVQ    32(R15), BP
-	MOVQ    BP, 32(SP)
-	MOVQ    40(R15), BP
-	MOVQ    BP, 40(SP)
-	MOVQ    48(R15), BP
-	MOVQ    BP, 48(SP)
-	MOVQ    56(R15), BP
-	MOVQ    BP, 56(SP)
-	MOVQ    64(R15), BP
-	MOVQ    BP, 64(SP)
-	MOVQ    72(R15), BP
-	MOVQ    BP, 72(SP)
-	MOVQ    80(R15), BP
-	MOVQ    BP, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·scaledFloat8E5M2AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-64
 	JG      rest
@@ -3940,6 +4025,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

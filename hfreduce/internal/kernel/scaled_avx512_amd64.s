@@ -6,58 +6,68 @@
 
 // func scaledFloat32AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·scaledFloat32AVX512(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ (R15), BP
-	MOVQ BP, (SP)
-	MOVQ 8(R15), BP
-	MOVQ BP, 8(SP)
-	MOVQ 16(R15), BP
-	MOVQ BP, 16(SP)
-	MOVQ 24(R15), BP
-	MOVQ BP, 24(SP)
-	MOVQ 32(R15), BP
-	MOVQ BP, 32(SP)
-	MOVQ 40(R15), BP
-	MOVQ BP, 40(SP)
-	MOVQ 48(R15), BP
-	MOVQ BP, 48(SP)
-	MOVQ 56(R15), BP
-	MOVQ BP, 56(SP)
-	MOVQ 64(R15), BP
-	MOVQ BP, 64(SP)
-	MOVQ 72(R15), BP
-	MOVQ BP, 72(SP)
-	MOVQ 80(R15), BP
-	MOVQ BP, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·scaledFloat32AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-256
 	JG   rest
 
@@ -297,6 +307,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -386,58 +401,68 @@ GLOBL const0<>(SB), RODATA|NOPTR, $64
 
 // func scaledFloat64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·scaledFloat64AVX512(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ (R15), BP
-	MOVQ BP, (SP)
-	MOVQ 8(R15), BP
-	MOVQ BP, 8(SP)
-	MOVQ 16(R15), BP
-	MOVQ BP, 16(SP)
-	MOVQ 24(R15), BP
-	MOVQ BP, 24(SP)
-	MOVQ 32(R15), BP
-	MOVQ BP, 32(SP)
-	MOVQ 40(R15), BP
-	MOVQ BP, 40(SP)
-	MOVQ 48(R15), BP
-	MOVQ BP, 48(SP)
-	MOVQ 56(R15), BP
-	MOVQ BP, 56(SP)
-	MOVQ 64(R15), BP
-	MOVQ BP, 64(SP)
-	MOVQ 72(R15), BP
-	MOVQ BP, 72(SP)
-	MOVQ 80(R15), BP
-	MOVQ BP, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·scaledFloat64AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-256
 	JG   rest
 
@@ -677,6 +702,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -756,58 +786,68 @@ divide14:
 
 // func scaledFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
-TEXT ·scaledFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         (R15), BP
-	MOVQ         BP, (SP)
-	MOVQ         8(R15), BP
-	MOVQ         BP, 8(SP)
-	MOVQ         16(R15), BP
-	MOVQ         BP, 16(SP)
-	MOVQ         24(R15), BP
-	MOVQ         BP, 24(SP)
-	MOVQ         32(R15), BP
-	MOVQ         BP, 32(SP)
-	MOVQ         40(R15), BP
-	MOVQ         BP, 40(SP)
-	MOVQ         48(R15), BP
-	MOVQ         BP, 48(SP)
-	MOVQ         56(R15), BP
-	MOVQ         BP, 56(SP)
-	MOVQ         64(R15), BP
-	MOVQ         BP, 64(SP)
-	MOVQ         72(R15), BP
-	MOVQ         BP, 72(SP)
-	MOVQ         80(R15), BP
-	MOVQ         BP, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·scaledFloat16AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VPBROADCASTQ const1<>+0(SB), Z0
 	CMPQ         AX, $-128
 	JG           rest
@@ -1103,6 +1143,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1185,58 +1230,68 @@ GLOBL const1<>(SB), RODATA|NOPTR, $8
 
 // func scaledBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·scaledBFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         (R15), BP
-	MOVQ         BP, (SP)
-	MOVQ         8(R15), BP
-	MOVQ         BP, 8(SP)
-	MOVQ         16(R15), BP
-	MOVQ         BP, 16(SP)
-	MOVQ         24(R15), BP
-	MOVQ         BP, 24(SP)
-	MOVQ         32(R15), BP
-	MOVQ         BP, 32(SP)
-	MOVQ         40(R15), BP
-	MOVQ         BP, 40(SP)
-	MOVQ         48(R15), BP
-	MOVQ         BP, 48(SP)
-	MOVQ         56(R15), BP
-	MOVQ         BP, 56(SP)
-	MOVQ         64(R15), BP
-	MOVQ         BP, 64(SP)
-	MOVQ         72(R15), BP
-	MOVQ         BP, 72(SP)
-	MOVQ         80(R15), BP
-	MOVQ         BP, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·scaledBFloat16AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VPBROADCASTQ const2<>+0(SB), Z0
 	VPBROADCASTQ const3<>+0(SB), Z1
 	VPBROADCASTQ const4<>+0(SB), Z2
@@ -1582,6 +1637,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1663,58 +1723,68 @@ GLOBL const5<>(SB), RODATA|NOPTR, $8
 
 // func scaledFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·scaledFloat8E4M3AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         (R15), BP
-	MOVQ         BP, (SP)
-	MOVQ         8(R15), BP
-	MOVQ         BP, 8(SP)
-	MOVQ         16(R15), BP
-	MOVQ         BP, 16(SP)
-	MOVQ         24(R15), BP
-	MOVQ         BP, 24(SP)
-	MOVQ         32(R15), BP
-	MOVQ         BP, 32(SP)
-	MOVQ         40(R15), BP
-	MOVQ         BP, 40(SP)
-	MOVQ         48(R15), BP
-	MOVQ         BP, 48(SP)
-	MOVQ         56(R15), BP
-	MOVQ         BP, 56(SP)
-	MOVQ         64(R15), BP
-	MOVQ         BP, 64(SP)
-	MOVQ         72(R15), BP
-	MOVQ         BP, 72(SP)
-	MOVQ         80(R15), BP
-	MOVQ         BP, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·scaledFloat8E4M3AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const6<>+0(SB), Z0
 	VMOVDQU64    const7<>+0(SB), Z1
 	VMOVDQU64    const8<>+0(SB), Z2
@@ -2573,6 +2643,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -2728,58 +2803,68 @@ GLOBL const18<>(SB), RODATA|NOPTR, $8
 
 // func scaledFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·scaledFloat8E5M2AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         (R15), BP
-	MOVQ         BP, (SP)
-	MOVQ         8(R15), BP
-	MOVQ         BP, 8(SP)
-	MOVQ         16(R15), BP
-	MOVQ         BP, 16(SP)
-	MOVQ         24(R15), BP
-	MOVQ         BP, 24(SP)
-	MOVQ         32(R15), BP
-	MOVQ         BP, 32(SP)
-	MOVQ         40(R15), BP
-	MOVQ         BP, 40(SP)
-	MOVQ         48(R15), BP
-	MOVQ         BP, 48(SP)
-	MOVQ         56(R15), BP
-	MOVQ         BP, 56(SP)
-	MOVQ         64(R15), BP
-	MOVQ         BP, 64(SP)
-	MOVQ         72(R15), BP
-	MOVQ         BP, 72(SP)
-	MOVQ         80(R15), BP
-	MOVQ         BP, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·scaledFloat8E5M2AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     (R15), BP
+	MOVQ     BP, (SP)
+	MOVQ     8(R15), BP
+	MOVQ     BP, 8(SP)
+	MOVQ     16(R15), BP
+	MOVQ     BP, 16(SP)
+	MOVQ     24(R15), BP
+	MOVQ     BP, 24(SP)
+	MOVQ     32(R15), BP
+	MOVQ     BP, 32(SP)
+	MOVQ     40(R15), BP
+	MOVQ     BP, 40(SP)
+	MOVQ     48(R15), BP
+	MOVQ     BP, 48(SP)
+	MOVQ     56(R15), BP
+	MOVQ     BP, 56(SP)
+	MOVQ     64(R15), BP
+	MOVQ     BP, 64(SP)
+	MOVQ     72(R15), BP
+	MOVQ     BP, 72(SP)
+	MOVQ     80(R15), BP
+	MOVQ     BP, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const19<>+0(SB), Z0
 	VMOVDQU64    const20<>+0(SB), Z1
 	VMOVDQU64    const21<>+0(SB), Z2
@@ -3609,6 +3694,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

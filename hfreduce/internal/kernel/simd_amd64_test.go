@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -57,4 +58,41 @@ func checkVariants(t *testing.T, b Backend, s Spec) {
 			t.Fatalf("%+v of %d sources and %d elements: %v", s, n, count, err)
 		}
 	}
+}
+
+// TestReduceInAnyEnvironment calls the kernels from a thread that rounds towards zero and loses subnormal numbers, as a
+// program may do that has loaded this library.
+func TestReduceInAnyEnvironment(t *testing.T) {
+	const towardsZero, flush, subnormalsAreZero, noSignals, status = 0x6000, 0x8000, 0x0040, 0x1f80, 0x003f
+	const environment = uint32(towardsZero | flush | subnormalsAreZero | noSignals)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	eachSpec(t, func(t *testing.T, b Backend, s Spec) {
+		if b == Generic || !s.DType.float() {
+			return
+		}
+		random := rand.New(rand.NewPCG(uint64(s.DType), uint64(s.Op)))
+		var srcs [][]byte
+		for range 3 {
+			srcs = append(srcs, fill(random, s.DType, 3000, 2))
+		}
+		for _, divisor := range []int{0, 3} {
+			if s.Divisor = divisor; s.Op != Sum && divisor > 0 {
+				continue
+			}
+			want, got := make([]byte, len(srcs[0])), make([]byte, len(srcs[0]))
+			s.ReduceOn(Generic, want, nil, srcs, nil)
+			before := exchangeMXCSR(environment)
+			s.ReduceOn(b, got, nil, srcs, nil)
+			after := exchangeMXCSR(before)
+			for i := range len(got) / s.DType.Size() {
+				if x, y := element(s.DType, got, i), element(s.DType, want, i); !sameElement(s.DType, x, y) {
+					t.Fatalf("%+v: element %d is %#x, want %#x", s, i, x, y)
+				}
+			}
+			if after&^status != environment {
+				t.Errorf("%+v: the thread's environment is %#x afterwards, want %#x", s, after&^status, environment)
+			}
+		}
+	})
 }

@@ -6,38 +6,48 @@
 
 // func sumFloat32AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·sumFloat32AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·sumFloat32AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-128
 	JG   rest
 
@@ -166,6 +176,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -266,38 +281,48 @@ stream218:
 
 // func sumFloat64AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·sumFloat64AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·sumFloat64AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-128
 	JG   rest
 
@@ -426,6 +451,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -526,38 +556,48 @@ stream218:
 
 // func sumFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·sumFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·sumFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-64
 	JG      rest
@@ -737,6 +777,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -843,38 +888,48 @@ GLOBL const0<>(SB), RODATA|NOPTR, $32
 
 // func sumBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·sumBFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·sumBFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-64
 	JG   rest
 
@@ -1128,6 +1183,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1242,38 +1302,48 @@ GLOBL const4<>(SB), RODATA|NOPTR, $32
 
 // func sumFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·sumFloat8E4M3AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·sumFloat8E4M3AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-64
 	JG      rest
@@ -2122,6 +2192,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -2584,38 +2659,48 @@ GLOBL const20<>(SB), RODATA|NOPTR, $32
 
 // func sumFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·sumFloat8E5M2AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*1), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*1), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·sumFloat8E5M2AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-64
 	JG      rest
@@ -3170,6 +3255,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

@@ -6,38 +6,48 @@
 
 // func sumFloat32AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·sumFloat32AVX512(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·sumFloat32AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-256
 	JG   rest
 
@@ -181,6 +191,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -270,38 +285,48 @@ GLOBL const0<>(SB), RODATA|NOPTR, $64
 
 // func sumFloat64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·sumFloat64AVX512(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*1), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*1), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·sumFloat64AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-256
 	JG   rest
 
@@ -445,6 +470,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -524,38 +554,48 @@ divide14:
 
 // func sumFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
-TEXT ·sumFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·sumFloat16AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VPBROADCASTQ const1<>+0(SB), Z0
 	CMPQ         AX, $-128
 	JG           rest
@@ -751,6 +791,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -833,38 +878,48 @@ GLOBL const1<>(SB), RODATA|NOPTR, $8
 
 // func sumBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·sumBFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·sumBFloat16AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VPBROADCASTQ const2<>+0(SB), Z0
 	VPBROADCASTQ const3<>+0(SB), Z1
 	VPBROADCASTQ const4<>+0(SB), Z2
@@ -1120,6 +1175,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1201,38 +1261,48 @@ GLOBL const5<>(SB), RODATA|NOPTR, $8
 
 // func sumFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·sumFloat8E4M3AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·sumFloat8E4M3AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const6<>+0(SB), Z0
 	VMOVDQU64    const7<>+0(SB), Z1
 	VMOVDQU64    const8<>+0(SB), Z2
@@ -1866,6 +1936,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -2249,38 +2324,48 @@ GLOBL const20<>(SB), RODATA|NOPTR, $8
 
 // func sumFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·sumFloat8E5M2AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*1), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*1), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·sumFloat8E5M2AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*1), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*1), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const21<>+0(SB), Z0
 	VMOVDQU64    const22<>+0(SB), Z1
 	VMOVDQU64    const23<>+0(SB), Z2
@@ -2912,6 +2997,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

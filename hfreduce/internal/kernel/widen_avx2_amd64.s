@@ -6,38 +6,48 @@
 
 // func widenFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·widenFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*2), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*2), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·widenFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*2), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*2), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-16
 	JG      rest
@@ -152,6 +162,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -234,38 +249,48 @@ GLOBL const0<>(SB), RODATA|NOPTR, $32
 
 // func widenBFloat16AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·widenBFloat16AVX2(SB), NOSPLIT, $88-48
-	MOVQ size+32(FP), AX
-	MOVQ srcs+16(FP), CX
-	MOVQ (CX), DX
-	LEAQ (DX)(AX*1), DX
-	MOVQ 8(CX), BX
-	LEAQ (BX)(AX*1), BX
-	MOVQ 16(CX), SI
-	LEAQ (SI)(AX*1), SI
-	MOVQ 24(CX), DI
-	LEAQ (DI)(AX*1), DI
-	MOVQ 32(CX), R8
-	LEAQ (R8)(AX*1), R8
-	MOVQ 40(CX), R9
-	LEAQ (R9)(AX*1), R9
-	MOVQ 48(CX), R10
-	LEAQ (R10)(AX*1), R10
-	MOVQ 56(CX), R11
-	LEAQ (R11)(AX*1), R11
-	MOVQ 64(CX), R12
-	LEAQ (R12)(AX*1), R12
-	MOVQ 72(CX), CX
-	LEAQ (CX)(AX*1), CX
-	MOVQ dst+0(FP), R13
-	LEAQ (R13)(AX*2), R13
-	MOVQ dst2+8(FP), R14
-	LEAQ (R14)(AX*2), R14
-	MOVQ factors+24(FP), R15
-	MOVQ 80(R15), R15
-	MOVQ R15, 80(SP)
-	MOVQ mode+40(FP), R15
-	NEGQ AX
+TEXT ·widenBFloat16AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*2), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*2), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	CMPQ AX, $-32
 	JG   rest
 
@@ -447,6 +472,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -553,38 +583,48 @@ GLOBL const3<>(SB), RODATA|NOPTR, $32
 
 // func widenFloat8E4M3AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·widenFloat8E4M3AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*4), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*4), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·widenFloat8E4M3AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*4), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*4), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-32
 	JG      rest
@@ -1195,6 +1235,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1331,38 +1376,48 @@ GLOBL const7<>(SB), RODATA|NOPTR, $32
 
 // func widenFloat8E5M2AVX2(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
-TEXT ·widenFloat8E5M2AVX2(SB), NOSPLIT, $88-48
-	MOVQ    size+32(FP), AX
-	MOVQ    srcs+16(FP), CX
-	MOVQ    (CX), DX
-	LEAQ    (DX)(AX*1), DX
-	MOVQ    8(CX), BX
-	LEAQ    (BX)(AX*1), BX
-	MOVQ    16(CX), SI
-	LEAQ    (SI)(AX*1), SI
-	MOVQ    24(CX), DI
-	LEAQ    (DI)(AX*1), DI
-	MOVQ    32(CX), R8
-	LEAQ    (R8)(AX*1), R8
-	MOVQ    40(CX), R9
-	LEAQ    (R9)(AX*1), R9
-	MOVQ    48(CX), R10
-	LEAQ    (R10)(AX*1), R10
-	MOVQ    56(CX), R11
-	LEAQ    (R11)(AX*1), R11
-	MOVQ    64(CX), R12
-	LEAQ    (R12)(AX*1), R12
-	MOVQ    72(CX), CX
-	LEAQ    (CX)(AX*1), CX
-	MOVQ    dst+0(FP), R13
-	LEAQ    (R13)(AX*4), R13
-	MOVQ    dst2+8(FP), R14
-	LEAQ    (R14)(AX*4), R14
-	MOVQ    factors+24(FP), R15
-	MOVQ    80(R15), R15
-	MOVQ    R15, 80(SP)
-	MOVQ    mode+40(FP), R15
-	NEGQ    AX
+TEXT ·widenFloat8E5M2AVX2(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*4), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*4), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU const0<>+0(SB), Y0
 	CMPQ    AX, $-32
 	JG      rest
@@ -1713,6 +1768,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

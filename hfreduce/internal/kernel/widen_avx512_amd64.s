@@ -6,38 +6,48 @@
 
 // func widenFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, MMX+
-TEXT ·widenFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*2), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*2), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·widenFloat16AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*2), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*2), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VPBROADCASTQ const0<>+0(SB), Z0
 	CMPQ         AX, $-32
 	JG           rest
@@ -173,6 +183,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -251,38 +266,48 @@ GLOBL const2<>(SB), RODATA|NOPTR, $64
 
 // func widenBFloat16AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·widenBFloat16AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*2), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*2), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·widenBFloat16AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*2), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*2), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VPBROADCASTQ const3<>+0(SB), Z0
 	VPBROADCASTQ const4<>+0(SB), Z1
 	VPBROADCASTQ const5<>+0(SB), Z1
@@ -485,6 +510,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -590,38 +620,48 @@ GLOBL const9<>(SB), RODATA|NOPTR, $64
 
 // func widenFloat8E4M3AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·widenFloat8E4M3AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*4), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*4), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·widenFloat8E4M3AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*4), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*4), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const10<>+0(SB), Z0
 	VMOVDQU64    const11<>+0(SB), Z1
 	VMOVDQU64    const12<>+0(SB), Z2
@@ -1164,6 +1204,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE
@@ -1366,38 +1411,48 @@ GLOBL const22<>(SB), RODATA|NOPTR, $64
 
 // func widenFloat8E5M2AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·widenFloat8E5M2AVX512(SB), NOSPLIT, $88-48
-	MOVQ         size+32(FP), AX
-	MOVQ         srcs+16(FP), CX
-	MOVQ         (CX), DX
-	LEAQ         (DX)(AX*1), DX
-	MOVQ         8(CX), BX
-	LEAQ         (BX)(AX*1), BX
-	MOVQ         16(CX), SI
-	LEAQ         (SI)(AX*1), SI
-	MOVQ         24(CX), DI
-	LEAQ         (DI)(AX*1), DI
-	MOVQ         32(CX), R8
-	LEAQ         (R8)(AX*1), R8
-	MOVQ         40(CX), R9
-	LEAQ         (R9)(AX*1), R9
-	MOVQ         48(CX), R10
-	LEAQ         (R10)(AX*1), R10
-	MOVQ         56(CX), R11
-	LEAQ         (R11)(AX*1), R11
-	MOVQ         64(CX), R12
-	LEAQ         (R12)(AX*1), R12
-	MOVQ         72(CX), CX
-	LEAQ         (CX)(AX*1), CX
-	MOVQ         dst+0(FP), R13
-	LEAQ         (R13)(AX*4), R13
-	MOVQ         dst2+8(FP), R14
-	LEAQ         (R14)(AX*4), R14
-	MOVQ         factors+24(FP), R15
-	MOVQ         80(R15), R15
-	MOVQ         R15, 80(SP)
-	MOVQ         mode+40(FP), R15
-	NEGQ         AX
+TEXT ·widenFloat8E5M2AVX512(SB), NOSPLIT, $96-48
+	MOVQ     size+32(FP), AX
+	MOVQ     srcs+16(FP), CX
+	MOVQ     (CX), DX
+	LEAQ     (DX)(AX*1), DX
+	MOVQ     8(CX), BX
+	LEAQ     (BX)(AX*1), BX
+	MOVQ     16(CX), SI
+	LEAQ     (SI)(AX*1), SI
+	MOVQ     24(CX), DI
+	LEAQ     (DI)(AX*1), DI
+	MOVQ     32(CX), R8
+	LEAQ     (R8)(AX*1), R8
+	MOVQ     40(CX), R9
+	LEAQ     (R9)(AX*1), R9
+	MOVQ     48(CX), R10
+	LEAQ     (R10)(AX*1), R10
+	MOVQ     56(CX), R11
+	LEAQ     (R11)(AX*1), R11
+	MOVQ     64(CX), R12
+	LEAQ     (R12)(AX*1), R12
+	MOVQ     72(CX), CX
+	LEAQ     (CX)(AX*1), CX
+	MOVQ     dst+0(FP), R13
+	LEAQ     (R13)(AX*4), R13
+	MOVQ     dst2+8(FP), R14
+	LEAQ     (R14)(AX*4), R14
+	MOVQ     factors+24(FP), R15
+	MOVQ     80(R15), R15
+	MOVQ     R15, 80(SP)
+	MOVQ     mode+40(FP), R15
+	NEGQ     AX
+	VSTMXCSR 88(SP)
+	MOVL     88(SP), BP
+	ANDL     $0x0000ffc0, BP
+	CMPL     BP, $0x00001f80
+	JE       standard
+	MOVL     $0x00001f80, 92(SP)
+	VLDMXCSR 92(SP)
+	ORL      $0x00004000, R15
+
+standard:
 	VMOVDQU64    const23<>+0(SB), Z0
 	VMOVDQU64    const24<>+0(SB), Z1
 	VMOVDQU64    const25<>+0(SB), Z2
@@ -1940,6 +1995,11 @@ stored9:
 	JS   blocks
 
 end:
+	TESTL    $0x00004000, R15
+	JZ       restored
+	VLDMXCSR 88(SP)
+
+restored:
 	TESTL $0x00000a00, R15
 	JZ    return
 	SFENCE

@@ -24,6 +24,7 @@ const (
 	modeStream2  = 0x800  // non-temporal stores to dst2
 	modeMultiply = 0x1000 // multiply the sum by the last factor
 	modeDivide   = 0x2000 // divide the sum by the last factor
+	modeRestore  = 0x4000 // within the kernel: the thread's floating-point environment is not the standard one
 )
 
 // side describes the buffers on one side of a kernel, sources or outputs.
@@ -74,6 +75,7 @@ type kernel struct {
 	dst1, dst2   reg.GPVirtual
 	at           reg.GPVirtual // negative distance to the ends, on the narrower side
 	mode         reg.GPVirtual
+	environment  Mem // on the stack: the MXCSR of the thread and the standard one
 	factors      Mem // on the stack: a factor for each source and the one for the sum, 8 bytes each
 	labels       int
 	aside        []func()      // writes code that stands behind the end, off the usual way
@@ -96,6 +98,9 @@ func (s spec) write(f *function) {
 	k.Doc(s.name + f.name + " " + s.doc)
 	k.geometry()
 	k.prologue()
+	if k.computesFloats() {
+		k.enterEnvironment()
+	}
 	k.codec.setup(f)
 	f.ready = true
 	if f.isa == avx512 {
@@ -122,6 +127,9 @@ func (s spec) write(f *function) {
 	k.JS(LabelRef("blocks"))
 
 	k.Label("end")
+	if k.computesFloats() {
+		k.leaveEnvironment()
+	}
 	k.TESTL(U32(modeStream|modeStream2), k.mode.As32())
 	k.JZ(LabelRef("return"))
 	k.SFENCE() // non-temporal stores are ordered with nothing else

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -58,22 +59,31 @@ func generate() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	stubs := ir.NewFile()
 	permuting := map[string]bool{}
+	add := func(name string, file *ir.File) error {
+		text, err := printer.NewGoAsm(printer.Config{Name: generator, Pkg: "kernel"}).Print(file)
+		files[name+"_amd64.s"] = append([]byte(licence), text...)
+		for _, fn := range file.Functions() {
+			stubs.AddSection(fn)
+		}
+		return err
+	}
+	file, err := assemble(exchangeMXCSR)
+	if err := errors.Join(err, add("environment", file)); err != nil {
+		return nil, fmt.Errorf("environment: %w", err)
+	}
 	for _, i := range []isa{avx2, avx512} {
 		for _, family := range families() {
 			if !slices.Contains(family.isas, i) {
 				continue
 			}
-			file, err := family.assemble(i)
+			file, err := assemble(func(ctx *build.Context) { family.write(ctx, i) })
+			if err == nil {
+				err = add(family.file+"_"+strings.ToLower(i.name), file)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: %w", family.name, i.name, err)
 			}
-			text, err := printer.NewGoAsm(printer.Config{Name: generator, Pkg: "kernel"}).Print(file)
-			if err != nil {
-				return nil, err
-			}
-			files[fmt.Sprintf("%s_%s_amd64.s", family.file, strings.ToLower(i.name))] = append([]byte(licence), text...)
 			for _, fn := range file.Functions() {
-				stubs.AddSection(fn)
 				for _, need := range fn.ISA {
 					if !slices.Contains(requirements[i], need) {
 						return nil, fmt.Errorf("%s needs %s", fn.Name, need)
@@ -93,16 +103,21 @@ func generate() (map[string][]byte, error) {
 	return files, nil
 }
 
-// assemble returns the functions of a family for an instruction set.
-func (f *family) assemble(i isa) (*ir.File, error) {
+// assemble returns what write writes, with registers in place.
+func assemble(write func(*build.Context)) (*ir.File, error) {
 	ctx := build.NewContext()
-	pool = &constants{ctx: ctx, seen: map[string]Mem{}}
-	for _, s := range f.kernels {
-		s.write(&function{Context: ctx, isa: i, consts: map[string]Op{}})
-	}
+	write(ctx)
 	file, err := ctx.Result()
 	if err != nil {
 		return nil, err
 	}
 	return file, pass.Compile.Execute(file)
+}
+
+// write writes the functions of a family for an instruction set.
+func (f *family) write(ctx *build.Context, i isa) {
+	pool = &constants{ctx: ctx, seen: map[string]Mem{}}
+	for _, s := range f.kernels {
+		s.write(&function{Context: ctx, isa: i, consts: map[string]Op{}})
+	}
 }
