@@ -730,6 +730,36 @@ func (id kernelID) needsVBMI() bool {
 	return false
 }
 
+// converts reports whether kernel id has elements that are not accumulators as they are.
+func (id kernelID) converts() bool {
+	switch id {
+	case sumFloat16ID,
+		sumBFloat16ID,
+		sumFloat8E4M3ID,
+		sumFloat8E5M2ID,
+		scaledFloat16ID,
+		scaledBFloat16ID,
+		scaledFloat8E4M3ID,
+		scaledFloat8E5M2ID,
+		prodFloat16ID,
+		prodBFloat16ID,
+		prodFloat8E4M3ID,
+		prodFloat8E5M2ID,
+		widenFloat16ID,
+		widenBFloat16ID,
+		widenFloat8E4M3ID,
+		widenFloat8E5M2ID,
+		narrowFloat16ID,
+		narrowBFloat16ID,
+		narrowFloat8E4M3ID,
+		narrowFloat8E5M2ID,
+		pairedFloat8E4M3ID,
+		pairedFloat8E5M2ID:
+		return true
+	}
+	return false
+}
+
 // callAVX2 runs kernel id.
 func callAVX2(id kernelID, dst, dst2 *byte, srcs **byte, factors *uint64, size, mode int) {
 	switch id {

@@ -47,11 +47,10 @@ func (b Backend) prefer(id kernelID, sources, bytes int) (Backend, kernelID) {
 		if halvesVectors() {
 			return AVX2, id
 		}
-	case sumFloat32ID, sumFloat64ID, sumInt8ID, sumInt32ID, sumInt64ID:
-		// Memory decides here, and few streams of it flow faster in short steps.
-		if halvesVectors() && sources <= 4 && bytes >= callBytes {
-			return AVX2, id
-		}
+	}
+	// Without conversions memory decides. It flows faster in short steps, unless there are many streams from the caches.
+	if halvesVectors() && !id.converts() && (bytes >= memoryBytes || bytes >= callBytes && sources <= 4) {
+		return AVX2, id
 	}
 	return AVX512, id
 }
@@ -63,6 +62,8 @@ func halvesVectors() bool {
 }
 
 const (
+	// memoryBytes is the size of a buffer that, with others, no cache holds.
+	memoryBytes = 4 << 20
 	// callBytes is the size of the largest buffer of one call of assembly: the scheduler cannot interrupt it, and a
 	// garbage collection waits for it.
 	callBytes = 128 << 10

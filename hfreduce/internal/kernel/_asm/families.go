@@ -150,16 +150,14 @@ func dispatch(permuting map[string]bool) []byte {
 		fmt.Fprint(&b, "},\n")
 	}
 	fmt.Fprint(&b, "}\n")
-	var needs []string
-	for _, f := range families() {
-		for _, k := range f.kernels {
-			if permuting[k.name] {
-				needs = append(needs, k.name+"ID")
-			}
+	predicate(&b, "needsVBMI", "with AVX-512 needs AVX512_VBMI, too", func(k spec) bool { return permuting[k.name] })
+	predicate(&b, "converts", "has elements that are not accumulators as they are", func(k spec) bool {
+		switch k.codec.(type) {
+		case narrow, pairs:
+			return true
 		}
-	}
-	fmt.Fprintf(&b, "\n// needsVBMI reports whether kernel id with AVX-512 needs AVX512_VBMI, too.\nfunc (id kernelID) needsVBMI() bool {\n"+
-		"switch id {\ncase %s:\nreturn true\n}\nreturn false\n}\n", strings.Join(needs, ",\n"))
+		return false
+	})
 	for _, i := range []isa{avx2, avx512} {
 		fmt.Fprintf(&b, "\n// call%s runs kernel id.\nfunc call%[1]s(id kernelID, dst, dst2 *byte, srcs **byte, factors *uint64, size, mode int) {\nswitch id {\n", i.name)
 		for _, f := range families() {
@@ -175,4 +173,18 @@ func dispatch(permuting map[string]bool) []byte {
 	text, err := gofmt.Source(append([]byte("package p\n"), b.Bytes()...))
 	check(err)
 	return bytes.TrimPrefix(text, []byte("package p\n"))
+}
+
+// predicate writes a method that tells the kernels apart of which is is true.
+func predicate(b *bytes.Buffer, name, doc string, is func(spec) bool) {
+	var ids []string
+	for _, f := range families() {
+		for _, k := range f.kernels {
+			if is(k) {
+				ids = append(ids, k.name+"ID")
+			}
+		}
+	}
+	fmt.Fprintf(b, "\n// %s reports whether kernel id %s.\nfunc (id kernelID) %[1]s() bool {\nswitch id {\ncase %[3]s:\nreturn true\n}\nreturn false\n}\n",
+		name, doc, strings.Join(ids, ",\n"))
 }
