@@ -607,6 +607,9 @@ func minInt64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size in
 //go:noescape
 func minUint64AVX512(dst *byte, dst2 *byte, srcs **byte, factors *uint64, size int, mode int)
 
+// The assembly is for so many sources; another MaxSources does not compile.
+var _ = [1]struct{}{}[MaxSources-10]
+
 // kernelID names a kernel of whatever instruction set.
 type kernelID uint8
 

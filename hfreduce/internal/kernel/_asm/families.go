@@ -121,6 +121,7 @@ func ordering(f *family, o op) *family {
 // dispatch returns Go code that calls the kernels. permuting names those that permute bytes with AVX-512.
 func dispatch(permuting map[string]bool) []byte {
 	var b bytes.Buffer
+	fmt.Fprintf(&b, "\n// The assembly is for so many sources; another MaxSources does not compile.\nvar _ = [1]struct{}{}[MaxSources-%d]\n", maxSources)
 	fmt.Fprint(&b, "\n// kernelID names a kernel of whatever instruction set.\ntype kernelID uint8\n\n// The kernels. noKernel stands for none.\nconst (\nnoKernel kernelID = iota\n")
 	for _, f := range families() {
 		for _, k := range f.kernels {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -15,9 +14,8 @@ import (
 // maxSources is kernel.MaxSources.
 const maxSources = 10
 
-// The bits of the argument mode.
+// The bits of the argument mode, above the number of sources.
 const (
-	modeSources  = 0xff   // number of sources
 	modeSpecial  = 0x100  // any of the next three
 	modeStream   = 0x200  // non-temporal stores to dst
 	modeSecond   = 0x400  // there is a dst2
@@ -362,128 +360,4 @@ func (k *kernel) writeDivide(acc [][]vec, scale, done string) {
 		k.codec.divide(k.function, acc[b], k.factors.Offset(8*maxSources), false)
 	}
 	k.JMP(LabelRef(done))
-}
-
-// write stores to one or both outputs, in the manner that mode asks for.
-func (k *kernel) write(out [][]vec, masked bool) {
-	done := k.label("stored")
-	if masked {
-		k.store(k.dst1, out, k.storeMasked)
-		k.TESTL(U32(modeSecond), k.mode.As32())
-		k.JZ(LabelRef(done))
-		k.store(k.dst2, out, k.storeMasked)
-		k.Label(done)
-		return
-	}
-	special := k.label("special")
-	k.TESTL(U32(modeSpecial), k.mode.As32())
-	k.JNZ(LabelRef(special))
-	k.store(k.dst1, out, k.storePlain)
-	k.Label(done)
-	k.aside = append(k.aside, func() { k.writeSpecial(out, special, done) })
-}
-
-// writeSpecial writes what stands aside of the usual way: non-temporal stores, and a second output.
-func (k *kernel) writeSpecial(out [][]vec, special, done string) {
-	stream, second, stream2 := k.label("stream"), k.label("second"), k.label("stream2")
-	k.Label(special)
-	k.TESTL(U32(modeStream), k.mode.As32())
-	k.JNZ(LabelRef(stream))
-	k.store(k.dst1, out, k.storePlain)
-	k.JMP(LabelRef(second))
-	k.Label(stream)
-	k.store(k.dst1, out, k.storeStream)
-	k.Label(second)
-	k.TESTL(U32(modeSecond), k.mode.As32())
-	k.JZ(LabelRef(done))
-	k.TESTL(U32(modeStream2), k.mode.As32())
-	k.JNZ(LabelRef(stream2))
-	k.store(k.dst2, out, k.storePlain)
-	k.JMP(LabelRef(done))
-	k.Label(stream2)
-	k.store(k.dst2, out, k.storeStream)
-	k.JMP(LabelRef(done))
-}
-
-// store stores every vector of out to the output that ends at end.
-func (k *kernel) store(end reg.GPVirtual, out [][]vec, how func(v vec, i int, m Mem)) {
-	for b := range out {
-		for i, v := range out[b] {
-			how(v, i, k.address(end, k.dstScale, (b*k.dst.vectors+i)*k.dst.bytes))
-		}
-	}
-}
-
-func (k *kernel) storePlain(v vec, _ int, m Mem) {
-	if k.isa == avx512 {
-		k.VMOVDQU64(v, m)
-	} else {
-		k.VMOVDQU(v, m)
-	}
-}
-
-func (k *kernel) storeStream(v vec, _ int, m Mem) { k.VMOVNTDQ(v, m) }
-
-func (k *kernel) storeMasked(v vec, i int, m Mem) {
-	if k.wide(k.dst) {
-		k.VMOVDQU32(v, k.masks[k.dst][i], m)
-	} else {
-		k.VMOVDQU8(v, k.masks[k.dst][i], m)
-	}
-}
-
-// wide reports whether the elements of a side are wider than those of the other one.
-func (k *kernel) wide(s side) bool { return s.element > min(k.src.element, k.dst.element) }
-
-// loadIotas loads, for every vector of a block, where its elements lie, counted in bytes of the narrower side: as bytes, or
-// as doublewords for the wider side.
-func (k *kernel) loadIotas() {
-	for _, s := range []side{k.src, k.dst} {
-		if k.iotas[s] != nil {
-			continue
-		}
-		for v := range s.vectors {
-			var content []byte
-			if k.wide(s) {
-				for i := range k.bytes / 4 {
-					at := (v*k.bytes/4 + i) * min(k.src.element, k.dst.element)
-					content = binary.LittleEndian.AppendUint32(content, uint32(at))
-				}
-			} else {
-				for i := range k.bytes {
-					content = append(content, byte(i))
-				}
-			}
-			k.iotas[s] = append(k.iotas[s], pool.add(content))
-		}
-	}
-}
-
-// loadMasks computes which elements of the block at hand exist: those before the end. The distance to it, at, is less than a
-// step and so fits in a byte.
-func (k *kernel) loadMasks() {
-	clear(k.masks)
-	for _, s := range []side{k.src, k.dst} {
-		if k.masks[s] != nil {
-			continue
-		}
-		rest := k.v()
-		zero := k.zero()
-		if k.wide(s) {
-			k.VPBROADCASTD(k.at.As32(), rest)
-			k.VPSUBD(rest, zero, rest)
-		} else {
-			k.VPBROADCASTB(k.at.As32(), rest)
-			k.VPSUBB(rest, zero, rest)
-		}
-		for v := range s.vectors {
-			m, iota := k.K(), k.reg(k.iotas[s][v])
-			if k.wide(s) {
-				k.VPCMPUD(U8(1), rest, iota, m)
-			} else {
-				k.VPCMPUB(U8(1), rest, iota, m)
-			}
-			k.masks[s] = append(k.masks[s], m)
-		}
-	}
 }
