@@ -3,36 +3,14 @@
 package bench
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce"
+	"github.com/hfreduce/hfreduce/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares with a file in testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run go test -update and look at the diff. Got:\n%s", path, got)
-	}
-}
 
 // What differs from machine to machine and build to build.
 var (
@@ -92,8 +70,8 @@ func TestGoldenOutput(t *testing.T) {
 	for name, set := range goldenRuns {
 		t.Run(name, func(t *testing.T) {
 			got := goldenOutcome(t, set)
-			golden(t, name+".txt", anonymous(got.table))
-			golden(t, name+".json", anonymous(got.document))
+			golden.Check(t, name+".txt", anonymous(got.table))
+			golden.Check(t, name+".json", anonymous(got.document))
 		})
 	}
 }

@@ -5,36 +5,14 @@ package kernelbench
 import (
 	"bytes"
 	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
+	"github.com/hfreduce/hfreduce/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares with a file in testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run go test -update and look at the diff. Got:\n%s", path, got)
-	}
-}
 
 // stepping returns a clock on which a millisecond passes from one look to the next.
 func stepping() func() time.Duration {
@@ -67,8 +45,8 @@ func TestGoldenReports(t *testing.T) {
 		}
 		inUse, _ := kernel.Selected()
 		text := strings.ReplaceAll(table.String(), "hfreduce version "+hfreduce.Version(), "hfreduce version v0.0.0")
-		golden(t, name+".txt", strings.ReplaceAll(text, "uses "+inUse.String()+" here", "uses avx512 here"))
-		golden(t, name+".json", document.String())
+		golden.Check(t, name+".txt", strings.ReplaceAll(text, "uses "+inUse.String()+" here", "uses avx512 here"))
+		golden.Check(t, name+".json", document.String())
 	}
 }
 

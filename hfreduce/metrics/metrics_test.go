@@ -3,9 +3,7 @@
 package metrics_test
 
 import (
-	"flag"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,9 +15,8 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce"
 	"github.com/hfreduce/hfreduce/hfreduce/metrics"
+	"github.com/hfreduce/hfreduce/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // buckets is a histogram of two bounds.
 func buckets(quick, slow uint64) []hfreduce.Bucket {
@@ -45,24 +42,11 @@ func sample() hfreduce.Stats {
 
 // TestCollectorExposition holds what a scrape returns against a golden file.
 func TestCollectorExposition(t *testing.T) {
-	const golden = "testdata/exposition.txt"
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(metrics.NewCollector(sample))
 	scrape := httptest.NewRecorder()
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
-	got := scrape.Body.String()
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatalf("%v (go test -update writes it)", err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update rewrites it)\ngot:\n%s\nwant:\n%s", golden, got, want)
-	}
+	golden.Check(t, "exposition.txt", scrape.Body.String())
 }
 
 // TestCollectorLint holds names, types and units against Prometheus' own rules.

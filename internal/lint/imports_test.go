@@ -34,7 +34,7 @@ const in = "hfreduce/internal/"
 
 // helpers are packages that exist for tests; any test may import them.
 func helpers() []string {
-	return []string{"internal/testreq", in + "transport/transporttest", in + "transport/mem", in + "transport/fault"}
+	return []string{"internal/testreq", "internal/golden", in + "transport/transporttest", in + "transport/mem", in + "transport/fault"}
 }
 
 // direction is the architecture: imports go down this list only. A package that no row covers is a finding.
@@ -67,6 +67,7 @@ func direction() []row {
 		{pkg: "cuda/..."},
 		{pkg: "rdma/..."},
 		{pkg: "internal/testreq"},
+		{pkg: "internal/golden"},
 		{pkg: "internal/lint"},
 	}
 }
@@ -126,7 +127,7 @@ type limit struct {
 
 // limits is the complete list of other modules' packages in use, and the restricted ones of the standard library.
 func limits() []limit {
-	harness := []string{"internal/testreq", in + "transport/transporttest"}
+	harness := []string{"internal/testreq", "internal/golden", in + "transport/transporttest"}
 	programs := []string{"cmd/...", "bench/..."}
 	return []limit{
 		// hfreduce/kernelbench needs it for the yardstick only, libc's memcpy, and does without where there is no cgo.
@@ -141,7 +142,7 @@ func limits() []limit {
 		{"pgregory.net/rapid", harness, true, "test library"},
 		{"go.uber.org/goleak", harness, true, "test library"},
 		{"testing/...", harness, true, "test library"},
-		{"flag", programs, true, "only programs have flags"},
+		{"flag", append([]string{"internal/golden"}, programs...), true, "only programs and tests have flags"},
 		{"log", programs, true, "the core logs to Options.Logger"},
 		{"net/http/...", []string{"hfreduce/metrics", "cmd/...", "bench/..."}, true, "the core serves nothing"},
 		{"os/exec", programs, true, "the core starts no process"},

@@ -3,35 +3,12 @@
 package schedule
 
 import (
-	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hfreduce/hfreduce/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files in testdata")
-
-// golden compares got with testdata/name, or rewrites the file under -update.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v (go test -update writes it)", err)
-	}
-	if !bytes.Equal(want, []byte(got)) {
-		t.Errorf("%s differs (go test -update rewrites it)\ngot:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 // draw writes a tree with its children below each node, in the order in which
 // partial sums are added.
@@ -67,12 +44,12 @@ func drawPair(trees [2]Tree) string {
 
 func TestGoldenDoubleBinary(t *testing.T) {
 	for _, n := range []int{2, 3, 5, 8} {
-		golden(t, fmt.Sprintf("doublebinary-%d.txt", n), drawPair(DoubleBinary(n)))
+		golden.Check(t, fmt.Sprintf("doublebinary-%d.txt", n), drawPair(DoubleBinary(n)))
 	}
 }
 
 func TestGoldenRootedPair(t *testing.T) {
-	golden(t, "rootedpair-8-root-3.txt", drawPair(RootedPair(8, 3)))
+	golden.Check(t, "rootedpair-8-root-3.txt", drawPair(RootedPair(8, 3)))
 }
 
 // TestGoldenPlans shows the items of each collective on two uneven nodes whose
@@ -103,5 +80,5 @@ func TestGoldenPlans(t *testing.T) {
 			b.WriteString("\n")
 		}
 	}
-	golden(t, "plans.txt", b.String())
+	golden.Check(t, "plans.txt", b.String())
 }
