@@ -29,7 +29,7 @@ func (j *joining) visit(ctx context.Context) ([]PeerInfo, error) {
 			if err == nil {
 				return peers, nil
 			}
-			if ctx.Err() != nil {
+			if ended(ctx) {
 				t.note(ctx, i, err)
 				return nil, j.unmet(ctx, &t)
 			}
@@ -49,6 +49,15 @@ func (j *joining) visit(ctx context.Context) ([]PeerInfo, error) {
 			return nil, j.unmet(ctx, &t)
 		}
 	}
+}
+
+// ended reports whether ctx is over. A connection carries the same deadline on a timer of its own, which may fire first;
+// what failed then was cut short as well, so a deadline that has passed is waited for.
+func ended(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
 }
 
 // try makes one attempt at one candidate; again says whether to go on trying.
