@@ -88,7 +88,7 @@ func paired(f *family) *family {
 		name   string
 		format format
 	}{{"Float8E4M3", float8E4M3}, {"Float8E5M2", float8E5M2}} {
-		f.add(t.name, spec{codec: pairs{narrow{format: t.format, op: sum, paired: true}}, unroll: pairBlocks, divides: true}, t.name)
+		f.add(t.name, spec{codec: pairs{narrow{format: t.format, op: sum, paired: true}}, unroll: 2, divides: true}, t.name)
 	}
 	return f
 }

@@ -244,8 +244,9 @@ func (k *kernel) accumulate(blocks int, masked bool) [][]vec {
 
 // accumulatePairs is accumulate with two sources at a time.
 func (k *kernel) accumulatePairs(c pairs, blocks int, masked bool) [][]vec {
-	for b := range blocks {
-		c.start(k.function, b)
+	acc := make([][]vec, blocks)
+	for b := range acc {
+		acc[b] = c.start(k.function)
 	}
 	combined := k.label("combined")
 	for i := 0; i < maxSources; i += 2 {
@@ -265,14 +266,10 @@ func (k *kernel) accumulatePairs(c pairs, blocks int, masked bool) [][]vec {
 		}
 		k.Label(alone)
 		for b := range blocks {
-			c.add(k.function, b, first[b], second[b])
+			c.add(k.function, acc[b], first[b], second[b])
 		}
 	}
 	k.Label(combined)
-	acc := make([][]vec, blocks)
-	for b := range acc {
-		acc[b] = c.accumulators(k.function, b)
-	}
 	return acc
 }
 

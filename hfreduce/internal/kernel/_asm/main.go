@@ -111,7 +111,7 @@ func assemble(write func(*build.Context)) (*ir.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file, pass.Compile.Execute(file)
+	return file, pass.Concat(pass.Compile, pass.FunctionPass(encodeUnknown)).Execute(file)
 }
 
 // write writes the functions of a family for an instruction set.
