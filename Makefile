@@ -50,6 +50,14 @@ test-kernels: ## the kernels with each choice of HFREDUCE_KERNEL, and that they 
 	for kernel in generic avx2 avx512; do HFREDUCE_KERNEL=$$kernel $(GO) test $(TESTFLAGS) ./hfreduce/internal/kernel/...; done
 	cd hfreduce/internal/kernel/_asm && $(GO) vet ./... && $(GO) test $(TESTFLAGS) ./...
 
+.PHONY: test-emulated
+test-emulated: ## the kernels on arm64 and on x86-64 without AVX-512, without AVX2 (needs qemu-user-static)
+	@mkdir -p bin
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -c -o bin/kernel-arm64.test ./hfreduce/internal/kernel
+	GOARCH=amd64 CGO_ENABLED=0 $(GO) test -c -o bin/kernel-amd64.test ./hfreduce/internal/kernel
+	cd hfreduce/internal/kernel && qemu-aarch64-static $(CURDIR)/bin/kernel-arm64.test
+	cd hfreduce/internal/kernel && for cpu in Haswell Nehalem; do qemu-x86_64-static -cpu $$cpu $(CURDIR)/bin/kernel-amd64.test; done
+
 .PHONY: test-exhaustive
 test-exhaustive: ## conversions of every float32 there is (20 min)
 	$(GO) test -tags exhaustive -run AllFloat32 -timeout 1h $(TESTFLAGS) ./hfreduce/internal/kernel
