@@ -42,14 +42,14 @@ func direction() []row {
 	transport := []string{in + "transport", in + "wait", in + "invariant"}
 	wire := append([]string{in + "hello", in + "hostmem"}, transport...)
 	return []row{
-		{pkg: "cmd/...", may: []string{"cmd/...", "bench/...", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench"}},
+		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "bench/...", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench"}},
 		{pkg: "bench/...", may: []string{"bench/...", "hfreduce", "hfreduce/metrics"}},
 		{pkg: "hfreduce/metrics", may: []string{"hfreduce"}},
 		// It measures the kernels themselves, which nothing outside hfreduce may import.
 		{pkg: "hfreduce/kernelbench", may: []string{"hfreduce", in + "kernel"}},
 		{pkg: "hfreduce", may: []string{in + "...", "cuda"}},
 		{pkg: in + "engine", may: append([]string{in + "schedule", in + "kernel", in + "hostmem"}, transport...)},
-		{pkg: in + "bootstrap", may: []string{in + "hello", in + "wait", in + "invariant"}},
+		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "wait", in + "invariant"}},
 		{pkg: in + "transport/tcp", may: wire},
 		{pkg: in + "transport/shm", may: wire},
 		{pkg: in + "transport/verbs", may: append([]string{"rdma"}, wire...)},
@@ -66,6 +66,7 @@ func direction() []row {
 		{pkg: in + "invariant"},
 		{pkg: "cuda/..."},
 		{pkg: "rdma/..."},
+		{pkg: "internal/cpus"},
 		{pkg: "internal/testreq"},
 		{pkg: "internal/golden"},
 		{pkg: "internal/lint"},
@@ -132,7 +133,7 @@ func limits() []limit {
 	return []limit{
 		// hfreduce/kernelbench needs it for the yardstick only, libc's memcpy, and does without where there is no cgo.
 		{"C", []string{"cuda", "rdma", "cmd/libhfreduce", "hfreduce/kernelbench"}, false, "cgo stays in leaf packages"},
-		{"golang.org/x/sys/unix", []string{"hfreduce", in + "wait", in + "hostmem", in + "hello", in + "bootstrap", in + "topo",
+		{"golang.org/x/sys/unix", []string{"internal/cpus", "hfreduce", in + "wait", in + "hostmem", in + "hello", in + "bootstrap", in + "topo",
 			in + "transport/tcp", in + "transport/shm", in + "transport/verbs", "hfreduce/kernelbench", "cmd/..."}, true, "system calls stay below the engine"},
 		{"golang.org/x/sys/cpu", []string{in + "kernel"}, true, "only kernels depend on the CPU"},
 		{"golang.org/x/term", programs, false, "only programs have a terminal"},

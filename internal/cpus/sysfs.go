@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cpus
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+)
+
+// Online returns the processors of this machine.
+func Online() (Set, error) { return readList(os.DirFS("/sys"), "devices/system/cpu/online") }
+
+// NUMA returns the processors of each NUMA node of the machine whose /sys is sys, those without processors left out. A
+// kernel without NUMA has one node: all is that.
+func NUMA(sys fs.FS, all Set) ([]Set, error) {
+	paths, err := fs.Glob(sys, "devices/system/node/node*/cpulist")
+	if err != nil {
+		return nil, err
+	}
+	number := func(path string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(path))[len("node"):])
+		return n
+	}
+	slices.SortFunc(paths, func(a, b string) int { return number(a) - number(b) })
+	var nodes []Set
+	for _, path := range paths {
+		s, err := readList(sys, path)
+		if err != nil {
+			return nil, err
+		}
+		if s = s.Intersection(all); s != "" {
+			nodes = append(nodes, s)
+		}
+	}
+	if len(nodes) == 0 {
+		return []Set{all}, nil
+	}
+	return nodes, nil
+}
+
+func readList(sys fs.FS, path string) (Set, error) {
+	list, err := fs.ReadFile(sys, path)
+	if err != nil {
+		return "", fmt.Errorf("cpus: %w", err)
+	}
+	return Parse(string(list))
+}
