@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/hfreduce/hfreduce/internal/cpus"
 )
 
 func drawAddrs(t *rapid.T) (addrs []netip.AddrPort) {
@@ -20,17 +22,24 @@ func drawAddrs(t *rapid.T) (addrs []netip.AddrPort) {
 	return addrs
 }
 
+func drawSeat(t *rapid.T) Seat {
+	return Seat{
+		Machine: rapid.StringN(0, -1, maxName).Draw(t, "machine"), Process: rapid.Uint64().Draw(t, "process"),
+		CPUs: cpus.Of(rapid.SliceOfN(rapid.IntRange(0, 8*maxCPUs-1), 0, 5).Draw(t, "cpus")...),
+	}
+}
+
 func TestArrivalAndTableRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.StringN(0, -1, maxName)
 		a := arrival{worldSize: rapid.IntRange(0, maxWorldSize).Draw(t, "size"), host: name.Draw(t, "host"),
-			pid: rapid.IntRange(0, 1<<31-1).Draw(t, "pid"), hostID: name.Draw(t, "id"), node: name.Draw(t, "node"), addrs: drawAddrs(t)}
+			pid: rapid.IntRange(0, 1<<31-1).Draw(t, "pid"), hostID: name.Draw(t, "id"), node: name.Draw(t, "node"), seat: drawSeat(t), addrs: drawAddrs(t)}
 		if got, err := parseArrival(a.encode()); err != nil || !reflect.DeepEqual(got, a) {
 			t.Fatalf("%+v came back as %+v, %v", a, got, err)
 		}
 		peers := make([]PeerInfo, rapid.IntRange(0, 4).Draw(t, "n"))
 		for i := range peers {
-			peers[i] = PeerInfo{i, name.Draw(t, "host"), rapid.IntRange(0, 1<<31-1).Draw(t, "pid"), name.Draw(t, "id"), drawAddrs(t)}
+			peers[i] = PeerInfo{i, name.Draw(t, "host"), rapid.IntRange(0, 1<<31-1).Draw(t, "pid"), name.Draw(t, "id"), drawSeat(t), drawAddrs(t)}
 		}
 		got, err := parseTable(tableFrame(peers)[frameHead:], len(peers))
 		if err != nil || !reflect.DeepEqual(got, peers) {
@@ -42,7 +51,7 @@ func TestArrivalAndTableRoundTrip(t *testing.T) {
 // The largest arrival that can be made fits a hello's token.
 func TestArrivalFits(t *testing.T) {
 	long := string(bytes.Repeat([]byte("x"), 10*maxName))
-	a := arrival{host: long, hostID: long, node: long}
+	a := arrival{host: long, hostID: long, node: long, seat: Seat{Machine: long, CPUs: cpus.Of(8*maxCPUs - 1)}}
 	for range 10 * maxAddrs {
 		a.addrs = append(a.addrs, netip.MustParseAddrPort("[2001:db8::1]:4711"))
 	}

@@ -112,7 +112,7 @@ func (j *joining) introduce() error {
 
 // self is the arrival without addresses.
 func (j *joining) self() arrival {
-	a := arrival{worldSize: j.cfg.WorldSize, host: hostName(), pid: os.Getpid(), hostID: HostID(), node: j.cfg.Node}
+	a := arrival{worldSize: j.cfg.WorldSize, host: hostName(), pid: os.Getpid(), hostID: HostID(), node: j.cfg.Node, seat: seat()}
 	rand.Read(a.id[:]) // never fails (crypto/rand)
 	return a
 }

@@ -3,10 +3,13 @@
 package bootstrap
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/hfreduce/hfreduce/internal/cpus"
 )
 
 // PeerInfo is what every rank knows of every rank after Join.
@@ -15,6 +18,7 @@ type PeerInfo struct {
 	Host   string // host name, for messages only
 	PID    int
 	HostID string // ranks with equal HostID share a node; Config.Node where it was set
+	Seat   Seat
 	// Addrs are the candidates on which the rank listens, most promising first. Loopback is there, and first, only if
 	// all ranks of the job are on one host.
 	Addrs []netip.AddrPort
@@ -23,6 +27,31 @@ type PeerInfo struct {
 // String names the process for messages.
 func (p PeerInfo) String() string {
 	return fmt.Sprintf("rank %d (pid %d on %s)", p.Rank, p.PID, p.Host)
+}
+
+// Seat tells which processors a rank runs on, and with whom. Virtual nodes and containers of one machine share them.
+type Seat struct {
+	Machine string   // ranks with equal Machine run on the same processors
+	Process uint64   // ranks with equal Process, too, are goroutines of one process
+	CPUs    cpus.Set // on which the rank may run
+}
+
+// maxCPUs bounds the set of a seat on the wire, in bytes.
+const maxCPUs = 8 << 10 / 8
+
+func (s *Seat) encode(e *encoder) {
+	e.text(s.Machine, maxName)
+	*e = binary.BigEndian.AppendUint64(*e, s.Process)
+	e.text(string(s.CPUs), maxCPUs)
+}
+
+func (d *decoder) seat() (s Seat) {
+	s.Machine = d.text(maxName)
+	if b := d.take(8); b != nil {
+		s.Process = binary.BigEndian.Uint64(b)
+	}
+	s.CPUs = cpus.Set(d.text(maxCPUs))
+	return s
 }
 
 // maxAddrs bounds a rank's candidates.
@@ -39,6 +68,7 @@ type arrival struct {
 	pid       int
 	hostID    string // the real one
 	node      string // Config.Node
+	seat      Seat
 	addrs     []netip.AddrPort
 }
 
@@ -50,6 +80,7 @@ func (a *arrival) encode() []byte {
 	e.u32(a.pid)
 	e.text(a.hostID, maxName)
 	e.text(a.node, maxName)
+	a.seat.encode(&e)
 	e.addrs(a.addrs[:min(len(a.addrs), maxAddrs)])
 	return e
 }
@@ -62,6 +93,7 @@ func parseArrival(token []byte) (arrival, error) {
 	a.pid = d.u32(math.MaxInt32)
 	a.hostID = d.text(maxName)
 	a.node = d.text(maxName)
+	a.seat = d.seat()
 	a.addrs = d.addrs()
 	return a, d.end()
 }
@@ -72,7 +104,7 @@ func (a *arrival) process() string { return fmt.Sprintf("pid %d on %s", a.pid, a
 // peer is the arrival as the others will know it. seen is the address by which it and rank 0 reach each other: it is
 // proven, so it goes first if the rank offers it.
 func (a *arrival) peer(rank int, oneHost bool, seen netip.Addr) PeerInfo {
-	p := PeerInfo{Rank: rank, Host: a.host, PID: a.pid, HostID: a.hostID}
+	p := PeerInfo{Rank: rank, Host: a.host, PID: a.pid, HostID: a.hostID, Seat: a.seat}
 	if a.node != "" {
 		p.HostID = a.node
 	}
@@ -103,6 +135,7 @@ func tableFrame(peers []PeerInfo) []byte {
 		e.text(p.Host, maxName)
 		e.u32(p.PID)
 		e.text(p.HostID, maxName)
+		p.Seat.encode(&e)
 		e.addrs(p.Addrs)
 	}
 	return newFrame(kindTable, e)
@@ -117,7 +150,7 @@ func parseTable(body []byte, n int) ([]PeerInfo, error) {
 	}
 	peers := make([]PeerInfo, n)
 	for rank := range peers {
-		peers[rank] = PeerInfo{Rank: rank, Host: d.text(maxName), PID: d.u32(math.MaxInt32), HostID: d.text(maxName), Addrs: d.addrs()}
+		peers[rank] = PeerInfo{Rank: rank, Host: d.text(maxName), PID: d.u32(math.MaxInt32), HostID: d.text(maxName), Seat: d.seat(), Addrs: d.addrs()}
 	}
 	return peers, d.end()
 }
