@@ -112,7 +112,7 @@ func (c *Comm) join(ctx context.Context) error {
 	}
 	cfg := engine.Config{
 		Layout: &c.layout, Rank: c.rank, Geometry: g, Base: segment.Base(), Bells: bells,
-		Policy: c.fabric.policy(c.LocalSize()), Arena: segment.Arena,
+		Policy: c.fabric.policy(), Arena: segment.Arena,
 		Timeout: max(0, c.opts.Timeout), Notice: noticeDelay(c.rank), OnNotice: func() { c.journal.tell(c) },
 	}
 	if c.engine, err = engine.New(cfg); err != nil {

@@ -110,6 +110,7 @@ type RankInfo struct {
 	LocalRank int    // its number on that node
 	Host      string // host name
 	PID       int
+	Machine   string // ranks with equal Machine share processors, also as different nodes (containers, virtual nodes)
 }
 
 // Ranks describes all ranks, in rank order.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -112,7 +111,7 @@ func (f *processFabric) rank() int { return f.self }
 
 func (f *processFabric) info(rank int) (RankInfo, string) {
 	p := f.peers[rank]
-	return RankInfo{Rank: rank, Host: p.Host, PID: p.PID}, p.HostID
+	return RankInfo{Rank: rank, Host: p.Host, PID: p.PID, Machine: p.Seat.Machine}, p.HostID
 }
 
 func (f *processFabric) exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
@@ -162,15 +161,19 @@ func (f *processFabric) listen(l func(scope string, v verdict)) (cancel func()) 
 
 func (f *processFabric) strangers() (accepted, refused uint64) { return f.session.Listener().Stats() }
 
-// policy counts the ranks on this host, virtual nodes included: they share its cores.
-func (f *processFabric) policy(int) wait.Policy {
-	here := 0
-	for _, p := range f.peers {
-		if p.Host == f.peers[f.self].Host {
-			here++
+// policy looks at the ranks with which this one shares processors, whatever node they count as.
+func (f *processFabric) policy() wait.Policy {
+	mine, sharers, crowded := f.peers[f.self].Seat, 0, false
+	all := mine.CPUs
+	for rank, p := range f.peers {
+		if p.Seat.Machine != mine.Machine || mine.CPUs != "" && p.Seat.CPUs.Intersection(mine.CPUs) == "" {
+			continue
 		}
+		sharers++
+		all = all.Union(p.Seat.CPUs)
+		crowded = crowded || rank != f.self && p.Seat.Process == mine.Process
 	}
-	return wait.DefaultPolicy(here, runtime.NumCPU())
+	return wait.DefaultPolicy(sharers, all.Count(), crowded)
 }
 
 func (f *processFabric) close(ctx context.Context) error {

@@ -33,7 +33,7 @@ type fabric interface {
 	// strangers counts connections.
 	strangers() (accepted, refused uint64)
 	// policy says how ranks wait here.
-	policy(localSize int) wait.Policy
+	policy() wait.Policy
 	// close is called when the rank's last communicator closes.
 	close(ctx context.Context) error
 }

@@ -100,7 +100,7 @@ type localFabric struct {
 func (f *localFabric) rank() int { return f.self }
 
 func (f *localFabric) info(rank int) (RankInfo, string) {
-	return RankInfo{Rank: rank, Host: fmt.Sprintf("node%d", f.world.nodeOf[rank]), PID: os.Getpid()}, fmt.Sprint(f.world.nodeOf[rank])
+	return RankInfo{Rank: rank, Host: fmt.Sprintf("node%d", f.world.nodeOf[rank]), PID: os.Getpid(), Machine: "local"}, fmt.Sprint(f.world.nodeOf[rank])
 }
 
 func (f *localFabric) exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
@@ -173,7 +173,7 @@ func (f *localFabric) listen(l func(scope string, v verdict)) (cancel func()) {
 
 func (f *localFabric) strangers() (accepted, refused uint64) { return 0, 0 }
 
-func (f *localFabric) policy(int) wait.Policy {
+func (f *localFabric) policy() wait.Policy {
 	return wait.LocalPolicy(len(f.world.nodeOf), runtime.GOMAXPROCS(0))
 }
 

@@ -6,33 +6,42 @@ import "runtime"
 
 // Policy says how long a rank without work spins and yields before it sleeps. The zero value sleeps at once.
 type Policy struct {
-	// Spins is how many steps of one PAUSE come first. A wake-up from sleep costs tens of microseconds, so a spin that
-	// covers the usual gap between two chunks pays; but on a host with more ranks than cores each spin steals the time
-	// of the rank that is waited for.
+	// Spins is how many steps of one PAUSE come first.
 	Spins int
 	// Yields is how many steps that give the core away come next.
 	Yields int
-	// GoschedEvery is after how many spins, and then on every yield step, other goroutines of this process get their
-	// turn (runtime.Gosched): ranks that are goroutines share a P, and the one that spins must not keep the others from
-	// it. Zero means never, which is right only on a goroutine that is locked to its thread: there each Gosched costs
-	// two thread switches.
-	GoschedEvery int
-	// YieldOS makes each yield step also offer the core to other processes (sched_yield).
+	// YieldOS makes yield steps offer the core to other threads, also of other processes (sched_yield); otherwise they offer
+	// it to other goroutines (runtime.Gosched).
 	YieldOS bool
+	// GoschedEvery is after how many steps other goroutines of this process get a turn all the same. Zero means never, which
+	// is right only on a goroutine that is locked to its thread: there each Gosched costs two thread switches.
+	GoschedEvery int
 }
 
-// DefaultPolicy is for ranks that are processes, or goroutines of a few processes: ranksOnHost of them share cpus cores.
-// With a core for each rank they spin for some tens of microseconds and then sleep. With fewer cores than ranks they
-// spin shortly and then pass the core round: between ranks that all have work soon, sched_yield is several times faster
-// than a futex sleep and wake-up.
+// The steps of DefaultPolicy. A look for work takes some 20 ns and each wake-up from sleep about 25 us on virtual machines,
+// which a message or a chunk on its way is worth waiting for: the yields, 0.2 us each where nobody takes the core, last a
+// multiple of that.
+const (
+	ownSpins    = 200
+	sharedSpins = 4
+	yields      = 2000
+)
+
+// DefaultPolicy is for a rank that shares cpus processors with ranks (itself included), some of which may be goroutines of
+// its own process (crowded).
 //
-// A process that is pinned to one core sees cpus = 1 although its neighbours have theirs; the second policy suits that
-// too, because sched_yield on a core of one's own returns at once.
-func DefaultPolicy(ranksOnHost, cpus int) Policy {
-	if ranksOnHost <= cpus {
-		return Policy{Spins: 2000, GoschedEvery: 64}
+// Where there is a core for each rank it spins, but not for long: two threads may stand on one core although another one is
+// free, and then spinning keeps away whom it waits for. With fewer cores than ranks nearly every wait is for a rank that
+// has no core, so the core is passed round at once: that takes 1 us, a futex sleep and wake-up several.
+func DefaultPolicy(ranks, cpus int, crowded bool) Policy {
+	p := Policy{Spins: ownSpins, Yields: yields, YieldOS: true, GoschedEvery: 64}
+	if ranks > cpus {
+		p.Spins = sharedSpins
 	}
-	return Policy{Spins: 100, Yields: 200, GoschedEvery: 25, YieldOS: true}
+	if crowded {
+		p.GoschedEvery = 2 // and the core to other processes in between
+	}
+	return p
 }
 
 // LocalPolicy is for ranks that are all goroutines of this process and sleep on bells of NewChan: parking a goroutine is
@@ -61,23 +70,17 @@ func (b *Backoff) Reset() { b.step = 0 }
 // is no reason to spin again.
 func (b *Backoff) Idle() (sleep bool) {
 	p := &b.policy
-	switch {
-	case b.step < p.Spins:
-		b.step++
-		Pause(1)
-		if p.GoschedEvery > 0 && b.step%p.GoschedEvery == 0 {
-			runtime.Gosched()
-		}
-	case b.step < p.Spins+p.Yields:
-		b.step++
-		if p.GoschedEvery > 0 {
-			runtime.Gosched()
-		}
-		if p.YieldOS {
-			yieldOS()
-		}
-	default:
+	if b.step >= p.Spins+p.Yields {
 		return true
+	}
+	b.step++
+	switch turn := p.GoschedEvery > 0 && b.step%p.GoschedEvery == 0; {
+	case turn || b.step > p.Spins && !p.YieldOS:
+		runtime.Gosched()
+	case b.step > p.Spins:
+		yieldOS()
+	default:
+		Pause(1)
 	}
 	return false
 }

@@ -14,8 +14,8 @@ func TestBackoffSteps(t *testing.T) {
 		{Spins: 7},
 		{Yields: 3},
 		{Spins: 5, Yields: 4, GoschedEvery: 2, YieldOS: true},
-		DefaultPolicy(2, 4),
-		DefaultPolicy(8, 2),
+		DefaultPolicy(2, 4, false),
+		DefaultPolicy(8, 2, true),
 		LocalPolicy(2, 4),
 		LocalPolicy(1000, 2),
 	} {
@@ -37,8 +37,8 @@ func TestBackoffSteps(t *testing.T) {
 }
 
 func TestDefaultPolicyOversubscribed(t *testing.T) {
-	own, shared := DefaultPolicy(4, 4), DefaultPolicy(5, 4)
-	if own.YieldOS || !shared.YieldOS {
+	own, shared := DefaultPolicy(4, 4, false), DefaultPolicy(5, 4, false)
+	if !own.YieldOS || !shared.YieldOS {
 		t.Errorf("yields to other processes: with a core for each rank %v, without %v", own.YieldOS, shared.YieldOS)
 	}
 	if shared.Spins >= own.Spins {
@@ -49,7 +49,7 @@ func TestDefaultPolicyOversubscribed(t *testing.T) {
 // Ranks that are goroutines share one P here: a rank that spins must let the rank run that it waits for.
 func TestBackoffLetsGoroutinesRun(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	for _, p := range []Policy{DefaultPolicy(1, 1), DefaultPolicy(8, 1), LocalPolicy(1, 1), LocalPolicy(8, 1)} {
+	for _, p := range []Policy{DefaultPolicy(1, 1, false), DefaultPolicy(8, 1, false), DefaultPolicy(8, 1, true), LocalPolicy(1, 1), LocalPolicy(8, 1)} {
 		var flag atomic.Bool
 		done := make(chan struct{})
 		go func() { flag.Store(true); close(done) }()
@@ -71,7 +71,7 @@ func TestPauseReturns(t *testing.T) {
 }
 
 func TestBackoffAllocatesNothing(t *testing.T) {
-	b := NewBackoff(DefaultPolicy(8, 2))
+	b := NewBackoff(DefaultPolicy(8, 2, false))
 	if n := testing.AllocsPerRun(500, func() { b.Idle() }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
