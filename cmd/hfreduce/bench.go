@@ -14,6 +14,7 @@ import (
 	"github.com/hfreduce/hfreduce/bench"
 	"github.com/hfreduce/hfreduce/cmd/hfreduce/internal/launch"
 	"github.com/hfreduce/hfreduce/hfreduce"
+	"github.com/hfreduce/hfreduce/internal/cpus"
 )
 
 // Run joins the job of a launcher or, if there is none, becomes one and starts itself as ranks.
@@ -58,7 +59,7 @@ func (c *benchCommand) launch(s *system, cfg bench.Config) error {
 	}
 	return runJob(launch.Options{
 		Ranks: np, Nodes: nodes, Command: append([]string{self}, rewrite(s.args)...), Env: append(slices.Clip(s.env), ownLauncher+"=1"),
-		Output: launch.Direct, Stdout: s.stdout, Stderr: s.stderr, Grace: launchGrace,
+		Bind: cpus.Binding(c.Bind), Output: launch.Direct, Stdout: s.stdout, Stderr: s.stderr, Grace: launchGrace,
 		Explained: func(code int) bool { return code <= codeLost },
 	})
 }
@@ -87,6 +88,9 @@ func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error
 	if err != nil {
 		return classify(err)
 	}
+	if err := c.bind(comms); err != nil {
+		return &exit{codeBroken, fmt.Errorf("bench: --bind %s: %w", c.Bind, err)}
+	}
 	if c.Metrics != "" && id.process == 0 {
 		at, stop, err := serveMetrics(c.Metrics, comms[0])
 		if err != nil {
@@ -103,6 +107,36 @@ func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error
 		return &exit{code: codeFailed}
 	}
 	return nil
+}
+
+// bind binds this process, unless somebody has done so already, to its part of the machine: its place among the ranks that
+// share the processors, which virtual nodes and containers do. A process of several ranks stays free.
+func (c *benchCommand) bind(comms []*hfreduce.Comm) error {
+	binding := cpus.Binding(c.Bind)
+	allowed, err := cpus.Allowed()
+	if err != nil || binding == cpus.None || len(comms) > 1 {
+		return err
+	}
+	online, err := cpus.Online()
+	if err != nil || allowed != online {
+		return nil // bound, or in a container that does not show the machine
+	}
+	nodes, err := cpus.NUMA(os.DirFS("/sys"), allowed)
+	if err != nil {
+		return err
+	}
+	ranks := comms[0].Ranks()
+	self, index, sharers := ranks[comms[0].Rank()], 0, 0
+	for _, r := range ranks {
+		if r.Machine != self.Machine {
+			continue
+		}
+		if r.Rank == self.Rank {
+			index = sharers
+		}
+		sharers++
+	}
+	return cpus.Bind(binding.Place(allowed, nodes, index, sharers))
 }
 
 // classify gives an error of the job its exit code.

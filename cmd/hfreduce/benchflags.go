@@ -45,6 +45,7 @@ type benchCommand struct {
 
 	NP         *int    `name:"np" placeholder:"2" help:"Processes to start when no launcher did (also -np)." group:"hfreduce:"`
 	Nodes      *int    `name:"nodes" placeholder:"1" help:"Virtual nodes to divide them into, which talk over the network." group:"hfreduce:"`
+	Bind       string  `name:"bind" default:"core" enum:"core,numa,none" help:"Bind ranks: core, each to its share of the processors; numa, to a NUMA node; none. A binding by somebody else stays." group:"hfreduce:"`
 	Registered bool    `name:"registered" help:"Use buffers from Comm.Alloc, which are read in place." group:"hfreduce:"`
 	Metrics    string  `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics of rank 0 at http://ADDR/metrics while it runs; ADDR is host:port." group:"hfreduce:"`
 	MinBW      float64 `name:"min-bw" default:"-1" placeholder:"GB/s" help:"Fail if the average bus bandwidth is below 90% of it (also NCCL_TESTS_MIN_BW, HFREDUCE_MIN_BW)." group:"hfreduce:"`

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/cmd/hfreduce/internal/launch"
+	"github.com/hfreduce/hfreduce/internal/cpus"
 )
 
 // launchCommand starts any program as ranks.
 type launchCommand struct {
 	Ranks   int           `name:"np" short:"n" required:"" placeholder:"RANKS" help:"Number of ranks (also -np)."`
 	Nodes   int           `default:"1" help:"Divide the ranks into this many virtual nodes, which talk over the network."`
-	Bind    string        `default:"none" enum:"none,core" help:"core: give each rank processors of its own."`
+	Bind    string        `default:"core" enum:"core,numa,none" help:"Bind each rank: core, to its share of the processors; numa, to a NUMA node; none."`
 	Prefix  bool          `help:"Begin each line of output with the rank."`
 	Grace   time.Duration `default:"10s" help:"Time from SIGTERM to SIGKILL when ranks have to end."`
 	Program []string      `arg:"" passthrough:"" optional:"" help:"Program and arguments, after --."`
@@ -28,7 +29,7 @@ func (c *launchCommand) Run(s *system) error {
 		program = program[1:]
 	}
 	o := launch.Options{
-		Ranks: c.Ranks, Nodes: c.Nodes, Command: program, Env: s.env, Pin: c.Bind == "core",
+		Ranks: c.Ranks, Nodes: c.Nodes, Command: program, Env: s.env, Bind: cpus.Binding(c.Bind),
 		Stdout: s.stdout, Stderr: s.stderr, Grace: c.Grace,
 	}
 	if c.Prefix {

@@ -3,10 +3,13 @@
 package launch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/hfreduce/hfreduce/internal/cpus"
 )
 
 // Options describe a job.
@@ -16,8 +19,8 @@ type Options struct {
 	Command []string // program and arguments
 	Env     []string // environment that the ranks' variables are added to, "NAME=value"
 
-	// Pin gives each rank processors of its own, where there are enough.
-	Pin bool
+	// Bind says how ranks are bound to processors; "": they are not.
+	Bind cpus.Binding
 	// Output says how the ranks' output reaches Stdout and Stderr.
 	Output         Output
 	Stdout, Stderr io.Writer
@@ -43,6 +46,8 @@ const (
 // maxRanks is far above what one machine can run.
 const maxRanks = 4096
 
+func (o *Options) binding() cpus.Binding { return cmp.Or(o.Bind, cpus.None) }
+
 // Validate lists every fault in one error.
 func (o *Options) Validate() error {
 	var errs []error
@@ -55,6 +60,9 @@ func (o *Options) Validate() error {
 	fault(o.Nodes < 1, "--nodes %d: give at least 1 node", o.Nodes)
 	fault(o.Nodes > o.Ranks && o.Ranks > 0, "--nodes %d is more than the %d ranks; every node needs a rank", o.Nodes, o.Ranks)
 	fault(len(o.Command) == 0, "no program to run; give it after --, as in: hfreduce launch -n 4 -- ./train")
+	if _, err := cpus.ParseBinding(string(o.binding())); err != nil {
+		errs = append(errs, err)
+	}
 	fault(o.Grace < 0, "--grace %v is negative", o.Grace)
 	return errors.Join(errs...)
 }

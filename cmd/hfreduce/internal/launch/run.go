@@ -47,13 +47,9 @@ func Run(o Options) (code int, err error) {
 // start starts all ranks.
 func (r *running) start(s starter, j job) error {
 	out := &outputs{o: r.o}
-	pinned := 0
-	if r.o.Pin {
-		pinned = r.o.Ranks
-	}
 	for rank := range r.o.Ranks {
 		p := out.command(j, placeOf(rank, r.o.Ranks, r.o.Nodes))
-		if err := s.start(p, pinned); err != nil {
+		if err := s.start(p, r.o.binding(), r.o.Ranks); err != nil {
 			return fmt.Errorf("launch: start rank %d: %w", rank, err)
 		}
 		r.processes = append(r.processes, p)

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hfreduce/hfreduce/internal/cpus"
 )
 
 // Signal is one of the system's signals.
@@ -32,52 +34,24 @@ func awaitEnd(p *os.Process) {
 	}
 }
 
-// pin restricts the calling thread, and so the processes that it starts, to the processors of one of n ranks: an equal
-// share of those that this process may use, or one that is shared where there are fewer than ranks.
-func pin(rank, n int, allowed unix.CPUSet) error {
-	set := share(rank, n, processors(allowed))
-	var mask unix.CPUSet
-	for _, cpu := range set {
-		mask.Set(cpu)
-	}
-	if err := unix.SchedSetaffinity(0, &mask); err != nil {
-		return fmt.Errorf("launch: pin rank %d to processors %v: %w", rank, set, err)
-	}
-	return nil
-}
-
-// share returns the processors of one of n ranks.
-func share(rank, n int, all []int) []int {
-	size := max(1, len(all)/n)
-	first := rank * size % len(all)
-	return all[first : first+size]
-}
-
-// processors lists a set.
-func processors(set unix.CPUSet) []int {
-	var all []int
-	for cpu := 0; len(all) < set.Count(); cpu++ {
-		if set.IsSet(cpu) {
-			all = append(all, cpu)
-		}
-	}
-	return all
-}
-
 // starter starts processes from a thread that lives until close: the system kills processes with the thread, not with
 // the process, that started them.
 type starter struct {
 	work    chan func()
-	allowed unix.CPUSet // processors that ranks may be pinned to
+	allowed cpus.Set // processors that ranks may be bound to
+	nodes   []cpus.Set
 }
 
-func newStarter() (starter, error) {
-	s := starter{work: make(chan func())}
-	if err := unix.SchedGetaffinity(0, &s.allowed); err != nil {
-		return s, fmt.Errorf("launch: ask which processors may be used: %w", err)
+func newStarter() (s starter, err error) {
+	s = starter{work: make(chan func())}
+	if s.allowed, err = cpus.Allowed(); err != nil {
+		return s, fmt.Errorf("launch: %w", err)
+	}
+	if s.nodes, err = cpus.NUMA(os.DirFS("/sys"), s.allowed); err != nil {
+		return s, fmt.Errorf("launch: %w", err)
 	}
 	go func() {
-		runtime.LockOSThread() // never unlocked: pinning must not leak to other goroutines
+		runtime.LockOSThread() // never unlocked: the binding must not leak to other goroutines
 		for f := range s.work {
 			f()
 		}
@@ -85,12 +59,12 @@ func newStarter() (starter, error) {
 	return s, nil
 }
 
-// start starts a rank, pinned to its share of the processors if ranks is above 0.
-func (s starter) start(p *process, ranks int) error {
+// start starts one of n ranks, bound to its processors.
+func (s starter) start(p *process, b cpus.Binding, n int) error {
 	done := make(chan error)
 	s.work <- func() {
-		if ranks > 0 {
-			if err := pin(p.rank, ranks, s.allowed); err != nil {
+		if b != cpus.None {
+			if err := cpus.BindThread(b.Place(s.allowed, s.nodes, p.rank, n)); err != nil {
 				done <- err
 				return
 			}
