@@ -105,7 +105,7 @@ func layoutOf(f fabric, members []int) (schedule.Layout, error) {
 // join maps the node's segment and makes the engine over it.
 func (c *Comm) join(ctx context.Context) error {
 	node := c.Node()
-	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes))
+	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes), 16<<10)
 	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), c.LocalSize(), &g)
 	if err != nil {
 		return fmt.Errorf("shared memory of node %d: %w", node, err)

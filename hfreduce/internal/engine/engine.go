@@ -59,6 +59,7 @@ type Engine struct {
 	arrivals []arrival        // by landing area
 	events   [16]transport.Event
 
+	small  flatCall
 	op     *Op
 	cursor schedule.Cursor
 	more   bool // the cursor has given cut, which is not begun

@@ -56,6 +56,10 @@ func (e *Engine) stalled() *StallError {
 			err.Ranks = append(err.Ranks, rank)
 		}
 	}
+	if e.small.open {
+		e.stalledFlat(add)
+		return err
+	}
 	mates := e.cfg.Layout.Nodes[e.node]
 	if e.head == e.next {
 		for l, rank := range mates {

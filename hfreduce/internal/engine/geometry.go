@@ -10,6 +10,7 @@ import (
 )
 
 const (
+	flatSets = 2
 	line     = 64   // bytes of a cache line: no two ranks write to one line
 	page     = 4096 // data areas start on pages
 	notShare = ^uint64(0)
@@ -22,25 +23,28 @@ const phases = 3
 // of the node computes the same.
 //
 //	bells     [local] line      who sleeps and how to wake it (package wait)
+//	flat      [2][local] line  a rank's input of a small reduction, or what says that it lies in its area
 //	done      [local] line      sequence number of the last item that the rank is through with
 //	ready     [slot][local] line  a rank's staged input: sequence number, fingerprint, where it lies
 //	reduced   [slot][shard] line  sequence number of the item whose result lies in the slot
 //	inputs    [slot][local] chunk
 //	results   [slot][shard] shardMax  partial sums, then results; landing area of the parent's message
 //	partials  [slot][shard][2] shardMax  landing areas of the children's messages
+//	areas     [2][local] flatMax  inputs of small reductions
 type Geometry struct {
 	local, shards, slots int
 	chunk, shardMax      int64
+	flatMax              int64
 
-	bells, done, ready, reduced int64
-	inputs, results, partials   int64
-	bytes                       int64
+	bells, flat, done, ready, reduced int64
+	inputs, results, partials, areas  int64
+	bytes                             int64
 }
 
 // NewGeometry returns the geometry of a node with local ranks, in a layout of shards shards, for a ring of slots slots
-// that hold items of at most chunk bytes.
-func NewGeometry(local, shards, slots int, chunk int64) Geometry {
-	g := Geometry{local: local, shards: shards, slots: slots, chunk: chunk, shardMax: maxShard(chunk, shards)}
+// that hold items of at most chunk bytes. Reductions of at most flat bytes take no pipeline where there is one node.
+func NewGeometry(local, shards, slots int, chunk, flat int64) Geometry {
+	g := Geometry{local: local, shards: shards, slots: slots, chunk: chunk, shardMax: maxShard(chunk, shards), flatMax: flat}
 	next := int64(0)
 	take := func(bytes int64) int64 {
 		at := next
@@ -49,12 +53,14 @@ func NewGeometry(local, shards, slots int, chunk int64) Geometry {
 	}
 	l, s, k := int64(local), int64(shards), int64(slots)
 	g.bells = take(l * line)
+	g.flat = take(flatSets * l * line)
 	g.done = take(l * line)
 	g.ready = take(k * l * line)
 	g.reduced = take(k * s * line)
 	g.inputs = take(k * l * g.chunkStride())
 	g.results = take(k * s * g.shardMax)
 	g.partials = take(k * s * 2 * g.shardMax)
+	g.areas = take(flatSets * l * g.flatStride())
 	g.bytes = next
 	return g
 }
@@ -69,6 +75,8 @@ func maxShard(chunk int64, shards int) int64 {
 
 // Bytes returns the size of the segment.
 func (g *Geometry) Bytes() int64 { return g.bytes }
+
+func (g *Geometry) flatStride() int64 { return (g.flatMax + page - 1) / page * page }
 
 func (g *Geometry) chunkStride() int64 { return (g.chunk + page - 1) / page * page }
 
@@ -86,6 +94,15 @@ type readyLine struct {
 	_     [40]byte
 }
 
+// flatLine is what a rank gives to a small reduction: the input itself if it fits, else it lies in the rank's area. seq is
+// written last.
+type flatLine struct {
+	seq    uint32
+	tag    uint32 // fingerprint of the collective
+	scale  uint64 // as in readyLine
+	inline [48]byte
+}
+
 // memory is a node's segment seen through its geometry.
 type memory struct {
 	Geometry
@@ -94,6 +111,15 @@ type memory struct {
 
 func (m *memory) doneWord(local int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&m.base[m.done+int64(local)*line]))
+}
+
+func (m *memory) flatLine(seq uint32, local int) *flatLine {
+	return (*flatLine)(unsafe.Pointer(&m.base[m.flat+int64(int(seq%flatSets)*m.local+local)*line]))
+}
+
+func (m *memory) flatArea(seq uint32, local int) []byte {
+	at := m.areas + int64(int(seq%flatSets)*m.local+local)*m.flatStride()
+	return m.base[at : at+m.flatMax : at+m.flatMax]
 }
 
 func (m *memory) readyLine(slot, local int) *readyLine {

@@ -12,8 +12,12 @@ import (
 // After an error the engine is broken and returns that error from then on.
 func (e *Engine) Run(ctx context.Context, op *Op) error {
 	e.op = op
-	e.cursor = op.Plan.Items(e.mem.chunk)
-	e.cut, e.more = e.cursor.Next()
+	if e.flat(op) {
+		e.beginFlat(op)
+	} else {
+		e.cursor = op.Plan.Items(e.mem.chunk)
+		e.cut, e.more = e.cursor.Next()
+	}
 	err := e.drive(ctx)
 	e.op = nil
 	if err != nil {
@@ -27,6 +31,7 @@ func (e *Engine) Run(ctx context.Context, op *Op) error {
 func (e *Engine) drive(ctx context.Context) error {
 	var watch watch
 	defer watch.stop()
+	e.backoff.Reset()
 	for {
 		moved, err := e.advance()
 		switch {
@@ -116,7 +121,7 @@ func (e *Engine) sleep(ctx context.Context, w *watch) error {
 
 // finished reports whether this rank's part of the op is through.
 func (e *Engine) finished() bool {
-	if e.more || e.head != e.next {
+	if e.more || e.head != e.next || e.small.open {
 		return false
 	}
 	// Others may still read what this rank shares in place.
@@ -127,6 +132,9 @@ func (e *Engine) finished() bool {
 func (e *Engine) advance() (bool, error) {
 	if e.broken.Load() {
 		return false, *e.cause.Load()
+	}
+	if e.small.open {
+		return e.advanceFlat()
 	}
 	e.grant()
 	moved := false
