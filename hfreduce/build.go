@@ -72,6 +72,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 		return nil, err
 	}
 	c := &Comm{fabric: f, opts: o, log: o.Logger, uid: uid, members: members, rank: rank, layout: layout, linked: map[planKey]bool{}}
+	c.exchange = schedule.NewExchange(&c.layout)
 	c.life, c.end = context.WithCancelCause(context.Background())
 	joinErr := c.join(ctx)
 	if joinErr == nil {
@@ -105,7 +106,7 @@ func layoutOf(f fabric, members []int) (schedule.Layout, error) {
 // join maps the node's segment and makes the engine over it.
 func (c *Comm) join(ctx context.Context) error {
 	node := c.Node()
-	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes), 16<<10)
+	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes), 16<<10, c.exchange)
 	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), c.LocalSize(), &g)
 	if err != nil {
 		return fmt.Errorf("shared memory of node %d: %w", node, err)
@@ -226,7 +227,7 @@ func (c *Comm) verdictOr(err error) error {
 }
 
 // connect makes the links that a plan needs, all at once: every rank of the plan is at the same call.
-func (c *Comm) connect(ctx context.Context, p *schedule.Plan) error {
+func (c *Comm) connect(ctx context.Context, p *schedule.Plan, bytes int64) error {
 	ctx, stop := c.whileAlive(ctx)
 	defer stop()
 	if c.opts.Timeout > 0 {
@@ -237,7 +238,7 @@ func (c *Comm) connect(ctx context.Context, p *schedule.Plan) error {
 	notice := time.AfterFunc(noticeDelay(c.rank), func() { c.journal.tell(c) })
 	defer notice.Stop()
 	var peers []int
-	c.engine.Peers(p, func(rank int) {
+	c.engine.Peers(p, bytes, func(rank int) {
 		if !c.engine.Linked(rank) && !slices.Contains(peers, rank) {
 			peers = append(peers, rank)
 		}

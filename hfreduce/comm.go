@@ -22,17 +22,18 @@ import (
 //
 // States: ready ──Close──▶ closed; ready ──any fault or Abort──▶ broken (the first cause is kept) ──Close──▶ closed.
 type Comm struct {
-	fabric  *sharedFabric
-	opts    Options
-	log     *slog.Logger
-	uid     string
-	members []int // world ranks, by rank
-	rank    int
-	layout  schedule.Layout
-	segment *hostmem.Segment
-	engine  *engine.Engine
-	bell    wait.Bell // this rank's
-	deaf    func()    // ends the fabric's verdicts
+	fabric   *sharedFabric
+	opts     Options
+	log      *slog.Logger
+	uid      string
+	members  []int // world ranks, by rank
+	rank     int
+	layout   schedule.Layout
+	exchange schedule.Exchange
+	segment  *hostmem.Segment
+	engine   *engine.Engine
+	bell     wait.Bell // this rank's
+	deaf     func()    // ends the fabric's verdicts
 
 	life  context.Context // ends when the Comm breaks or closes
 	end   context.CancelCauseFunc
@@ -59,6 +60,7 @@ type Comm struct {
 type planKey struct {
 	collective  schedule.Collective
 	root, flows int
+	exchange    bool
 }
 
 // sharedFabric counts the communicators of a rank; the last one to close closes the fabric.

@@ -141,16 +141,20 @@ func newOracle(t testing.TB, nodeOf []int, d DataType, op Op, factor func(rank i
 	return o
 }
 
-// sum returns the reduction of inputs[rank][lo:hi] over a tree, as node v passes it to its parent.
-func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) []byte {
-	var srcs [][]byte
-	var scales []float64
+// inputs returns what node v's ranks give, and their scales.
+func (o *oracle) inputs(v int, inputs [][]byte, lo, hi int64) (srcs [][]byte, scales []float64) {
 	for _, r := range o.layout.Nodes[v] {
 		srcs = append(srcs, inputs[r][lo:hi])
 		if o.scales != nil {
 			scales = append(scales, o.scales[r])
 		}
 	}
+	return srcs, scales
+}
+
+// sum returns the reduction of inputs[rank][lo:hi] over a tree, as node v passes it to its parent.
+func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) []byte {
+	srcs, scales := o.inputs(v, inputs, lo, hi)
 	child, n := tree.Children(v)
 	for _, c := range child[:n] {
 		srcs = append(srcs, o.sum(tree, c, inputs, lo, hi))
@@ -169,6 +173,9 @@ func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) [
 
 // reduce returns what AllReduce or Reduce gives.
 func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) []byte {
+	if x := schedule.NewExchange(&o.layout); x.Takes(c, int64(len(inputs[0]))) {
+		return o.exchange(x, inputs)
+	}
 	var out []byte
 	plan := schedule.NewPlan(&o.layout, c, int64(len(inputs[0])), elem, root)
 	for f := range plan.Flows() {
@@ -176,6 +183,34 @@ func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) 
 		out = append(out, o.sum(flow.Tree, flow.Tree.Root(), inputs, flow.Offset, flow.Offset+flow.Bytes)...)
 	}
 	return out
+}
+
+// exchange adds each node's inputs, then pairs of nodes, pairs of pairs and so on.
+func (o *oracle) exchange(x schedule.Exchange, inputs [][]byte) []byte {
+	bytes := int64(len(inputs[0]))
+	divided := o.spec
+	o.spec.Divisor = 0
+	defer func() { o.spec = divided }()
+	var parts [][]byte
+	for v := range o.layout.Nodes {
+		sum := make([]byte, bytes)
+		srcs, scales := o.inputs(v, inputs, 0, bytes)
+		o.spec.Reduce(sum, nil, srcs, scales)
+		parts = append(parts, sum)
+	}
+	for len(parts) > 1 {
+		spec, sums := o.spec, [][]byte(nil)
+		if len(parts) == 2 {
+			spec = divided
+		}
+		for i := 0; i < len(parts); i += 2 {
+			sum := make([]byte, bytes)
+			spec.Reduce(sum, nil, parts[i:i+2], nil)
+			sums = append(sums, sum)
+		}
+		parts = sums
+	}
+	return parts[0]
 }
 
 // scatter returns rank's block of what ReduceScatter gives.

@@ -56,10 +56,11 @@ type Engine struct {
 	links    []transport.Link // by rank, nil where there is none
 	open     []openLink       // the same, without gaps
 	landings [][]byte         // what links deliver into
-	arrivals []arrival        // by landing area
+	arrivals []arrival        // by landing area of the pipeline
+	inbound  []arrival        // by landing area of exchanges
 	events   [16]transport.Event
 
-	small  flatCall
+	short  short
 	op     *Op
 	cursor schedule.Cursor
 	more   bool // the cursor has given cut, which is not begun
@@ -108,8 +109,10 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e.localSize = len(cfg.Layout.Nodes[e.node])
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
-	e.landings = e.mem.landings()
+	e.landings = e.mem.landings(e.local)
 	e.arrivals = make([]arrival, e.mem.slots*e.mem.shards*phases)
+	e.short.landing = uint32(len(e.arrivals))
+	e.inbound = make([]arrival, len(e.landings)-len(e.arrivals))
 	e.ring = make([]item, e.mem.slots)
 	for i := range e.ring {
 		e.ring[i].own = make([]Shard, 0, (e.mem.shards+e.localSize-1)/e.localSize)
@@ -130,8 +133,15 @@ func (e *Engine) Break(cause error) {
 	e.cfg.Bells[e.local].Ring()
 }
 
-// Peers calls yield with every rank that op's plan makes this rank talk to.
-func (e *Engine) Peers(p *schedule.Plan, yield func(rank int)) {
+// Peers calls yield with every rank that a collective of so many bytes makes this rank talk to. p is its plan.
+func (e *Engine) Peers(p *schedule.Plan, bytes int64, yield func(rank int)) {
+	if x := e.mem.exchange; x.Takes(p.Collective, bytes) {
+		for r := range x.Rounds() {
+			node, _ := x.Partner(e.node, r)
+			yield(e.cfg.Layout.Nodes[node][e.local])
+		}
+		return
+	}
 	for f := range p.Flows() {
 		tree := p.Flow(f).Tree
 		child, n := tree.Children(e.node)
@@ -152,7 +162,7 @@ func (e *Engine) Linked(rank int) bool { return e.links[rank] != nil }
 func (e *Engine) LinkConfig() transport.LinkConfig {
 	return transport.LinkConfig{
 		Landings: e.landings, Bell: e.cfg.Bells[e.local], Window: uint32(e.mem.slots), Start: e.next,
-		MaxPosts: e.mem.slots * phases * cap(e.ring[0].own),
+		MaxPosts: e.mem.slots*phases*cap(e.ring[0].own) + e.mem.exchange.Rounds(),
 	}
 }
 

@@ -56,8 +56,8 @@ func (e *Engine) stalled() *StallError {
 			err.Ranks = append(err.Ranks, rank)
 		}
 	}
-	if e.small.open {
-		e.stalledFlat(add)
+	if e.short.open {
+		e.stalledShort(add)
 		return err
 	}
 	mates := e.cfg.Layout.Nodes[e.node]

@@ -31,20 +31,24 @@ const phases = 3
 //	results   [slot][shard] shardMax  partial sums, then results; landing area of the parent's message
 //	partials  [slot][shard][2] shardMax  landing areas of the children's messages
 //	areas     [2][local] flatMax  inputs of small reductions
+//	exchanged [local][2][round][2] exchange.MaxBytes  what a rank sends in a round, and the landing area of its partner's message
 type Geometry struct {
 	local, shards, slots int
 	chunk, shardMax      int64
 	flatMax              int64
+	exchange             schedule.Exchange
 
 	bells, flat, done, ready, reduced int64
 	inputs, results, partials, areas  int64
+	exchanged                         int64
 	bytes                             int64
 }
 
 // NewGeometry returns the geometry of a node with local ranks, in a layout of shards shards, for a ring of slots slots
-// that hold items of at most chunk bytes. Reductions of at most flat bytes take no pipeline where there is one node.
-func NewGeometry(local, shards, slots int, chunk, flat int64) Geometry {
-	g := Geometry{local: local, shards: shards, slots: slots, chunk: chunk, shardMax: maxShard(chunk, shards), flatMax: flat}
+// that hold items of at most chunk bytes. What takes no pipeline are reductions of at most flat bytes where there is one
+// node, and else those of x.
+func NewGeometry(local, shards, slots int, chunk, flat int64, x schedule.Exchange) Geometry {
+	g := Geometry{local: local, shards: shards, slots: slots, chunk: chunk, shardMax: maxShard(chunk, shards), flatMax: max(flat, x.MaxBytes()), exchange: x}
 	next := int64(0)
 	take := func(bytes int64) int64 {
 		at := next
@@ -61,6 +65,7 @@ func NewGeometry(local, shards, slots int, chunk, flat int64) Geometry {
 	g.results = take(k * s * g.shardMax)
 	g.partials = take(k * s * 2 * g.shardMax)
 	g.areas = take(flatSets * l * g.flatStride())
+	g.exchanged = take(l * flatSets * int64(x.Rounds()) * 2 * g.exchangeStride())
 	g.bytes = next
 	return g
 }
@@ -77,6 +82,8 @@ func maxShard(chunk int64, shards int) int64 {
 func (g *Geometry) Bytes() int64 { return g.bytes }
 
 func (g *Geometry) flatStride() int64 { return (g.flatMax + page - 1) / page * page }
+
+func (g *Geometry) exchangeStride() int64 { return (g.exchange.MaxBytes() + page - 1) / page * page }
 
 func (g *Geometry) chunkStride() int64 { return (g.chunk + page - 1) / page * page }
 
@@ -122,6 +129,22 @@ func (m *memory) flatArea(seq uint32, local int) []byte {
 	return m.base[at : at+m.flatMax : at+m.flatMax]
 }
 
+// exchangeLanding numbers the landing areas of a rank's exchanges, from 0: the same on all ranks.
+func (m *memory) exchangeLanding(count uint32, round int) uint32 {
+	return count%flatSets*uint32(m.exchange.Rounds()) + uint32(round)
+}
+
+// outbound returns what a rank sends in a round; the landing area of its partner's message lies behind it.
+func (m *memory) outbound(count uint32, local, round int) []byte {
+	return m.exchangeArea(local, int(m.exchangeLanding(count, round)), 0)
+}
+
+func (m *memory) exchangeArea(local, landing, side int) []byte {
+	areas := flatSets * m.exchange.Rounds()
+	at := m.exchanged + int64((local*areas+landing)*2+side)*m.exchangeStride()
+	return m.base[at : at+m.exchange.MaxBytes() : at+m.exchange.MaxBytes()]
+}
+
 func (m *memory) readyLine(slot, local int) *readyLine {
 	return (*readyLine)(unsafe.Pointer(&m.base[m.ready+int64(slot*m.local+local)*line]))
 }
@@ -157,10 +180,15 @@ func (m *memory) split(landing uint32) (slot, shard int, n Neighbour) {
 	return x / phases / m.shards, x / phases % m.shards, Neighbour(x % phases)
 }
 
-// landings returns the table of landing areas that links are given.
-func (m *memory) landings() [][]byte {
-	t := make([][]byte, m.slots*m.shards*phases)
-	for i := range t {
+// landings returns the table of landing areas that the links of a local rank are given: those of the pipeline, then those
+// of exchanges.
+func (m *memory) landings(local int) [][]byte {
+	pipeline, exchanges := m.slots*m.shards*phases, flatSets*m.exchange.Rounds()
+	t := make([][]byte, pipeline+exchanges)
+	for i := range exchanges {
+		t[pipeline+i] = m.exchangeArea(local, i, 1)
+	}
+	for i := range pipeline {
 		slot, shard, n := m.split(uint32(i))
 		if n == Parent {
 			t[i] = m.result(slot, shard)

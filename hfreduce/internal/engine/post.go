@@ -25,15 +25,17 @@ func (e *Engine) granted(it *item, shard int) uint8 {
 // post sends the own shard's partial sum or result to a neighbour.
 func (e *Engine) post(it *item, shard int, to Neighbour) error {
 	lo, hi := e.bounds(it, shard)
-	rank := e.peer(it.neighbour(to), shard)
-	err := e.links[rank].Post(transport.Message{
-		Landing: e.mem.landing(it.slot, shard, e.sideAt(it, to)),
-		Seq:     it.seq, Tag: e.op.Tag, Payload: e.resultOf(it, shard, lo, hi),
-	})
+	landing := e.mem.landing(it.slot, shard, e.sideAt(it, to))
+	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, e.resultOf(it, shard, lo, hi))
+}
+
+// send posts a message to a rank.
+func (e *Engine) send(rank int, landing, seq uint32, payload []byte) error {
+	err := e.links[rank].Post(transport.Message{Landing: landing, Seq: seq, Tag: e.op.Tag, Payload: payload})
 	if err != nil {
 		return &LinkError{Rank: rank, Err: err}
 	}
-	e.counter.SentBytes.Add(uint64(hi - lo))
+	e.counter.SentBytes.Add(uint64(len(payload)))
 	e.counter.SentMessages.Add(1)
 	return nil
 }
@@ -66,19 +68,35 @@ func (e *Engine) deliver(peer int, ev *transport.Event) error {
 	if ev.Kind == transport.Sent {
 		return e.sent(peer, ev)
 	}
+	e.counter.ReceivedBytes.Add(uint64(ev.Bytes))
+	e.counter.ReceivedMessages.Add(1)
+	a := arrival{seq: ev.Seq, tag: ev.Tag, bytes: ev.Bytes, from: peer, fresh: true}
+	if ev.Landing >= e.short.landing {
+		in := &e.inbound[ev.Landing-e.short.landing]
+		if in.fresh || !e.short.open && !before(ev.Seq, e.head) && before(ev.Seq, e.next) {
+			return &MismatchError{Rank: peer} // it exchanges where this rank does not
+		}
+		*in = a
+		return nil
+	}
 	slot, _, _ := e.mem.split(ev.Landing)
 	if before(ev.Seq, e.head) || !before(ev.Seq, e.limit) || int(ev.Seq%uint32(e.mem.slots)) != slot {
 		return fmt.Errorf("engine: protocol error: rank %d sent item %d into slot %d, expected were items %d to %d", peer, ev.Seq, slot, e.head, e.limit-1)
 	}
-	e.arrivals[ev.Landing] = arrival{seq: ev.Seq, tag: ev.Tag, bytes: ev.Bytes, from: peer, fresh: true}
-	e.counter.ReceivedBytes.Add(uint64(ev.Bytes))
-	e.counter.ReceivedMessages.Add(1)
+	if e.short.open && ev.Seq == e.short.seq {
+		return &MismatchError{Rank: peer}
+	}
+	e.arrivals[ev.Landing] = a
 	return nil
 }
 
 // sent notes that a post has completed. The landing area is the receiver's: what lands there as the parent's message
 // went to a child.
 func (e *Engine) sent(peer int, ev *transport.Event) error {
+	if ev.Landing >= e.short.landing {
+		e.short.unsent--
+		return nil
+	}
 	slot, shard, side := e.mem.split(ev.Landing)
 	it := &e.ring[slot]
 	if it.seq != ev.Seq {
@@ -108,7 +126,7 @@ func (e *Engine) receive(it *item, shard int, s *Shard) error {
 		}
 		a.fresh = false
 		if want := e.peer(it.neighbour(n), shard); a.from != want {
-			return fmt.Errorf("engine: protocol error: rank %d sent what rank %d should send", a.from, want)
+			return e.unexpected(a, it.seq, want)
 		}
 		lo, hi := e.bounds(it, shard)
 		if a.tag != e.op.Tag || int64(a.bytes) != hi-lo {
@@ -117,4 +135,9 @@ func (e *Engine) receive(it *item, shard int, s *Shard) error {
 		s.Arrived(n)
 	}
 	return nil
+}
+
+// unexpected is the error of a message that is not the one this rank waits for.
+func (e *Engine) unexpected(a *arrival, seq uint32, rank int) error {
+	return fmt.Errorf("engine: protocol error: rank %d sent item %d where item %d from rank %d should come", a.from, a.seq, seq, rank)
 }

@@ -12,8 +12,9 @@ import (
 // After an error the engine is broken and returns that error from then on.
 func (e *Engine) Run(ctx context.Context, op *Op) error {
 	e.op = op
-	if e.flat(op) {
-		e.beginFlat(op)
+	if e.takesShort(op) {
+		op.SrcShare = NotShared // it is copied
+		e.beginShort(op)
 	} else {
 		e.cursor = op.Plan.Items(e.mem.chunk)
 		e.cut, e.more = e.cursor.Next()
@@ -121,7 +122,7 @@ func (e *Engine) sleep(ctx context.Context, w *watch) error {
 
 // finished reports whether this rank's part of the op is through.
 func (e *Engine) finished() bool {
-	if e.more || e.head != e.next || e.small.open {
+	if e.more || e.head != e.next || e.short.open {
 		return false
 	}
 	// Others may still read what this rank shares in place.
@@ -133,8 +134,8 @@ func (e *Engine) advance() (bool, error) {
 	if e.broken.Load() {
 		return false, *e.cause.Load()
 	}
-	if e.small.open {
-		return e.advanceFlat()
+	if e.short.open && len(e.open) == 0 {
+		return e.advanceShort()
 	}
 	e.grant()
 	moved := false
@@ -144,6 +145,10 @@ func (e *Engine) advance() (bool, error) {
 			return false, err
 		}
 		moved = m
+	}
+	if e.short.open {
+		m, err := e.advanceShort()
+		return moved || m, err
 	}
 	if e.more && e.next-e.head < uint32(e.mem.slots) && before(e.next, e.limit) {
 		it := &e.ring[e.next%uint32(e.mem.slots)]

@@ -128,7 +128,7 @@ func (l *Link) fetch() int {
 		}
 		in.vec.add(ahead)
 	}
-	n, errno := in.vec.call(unix.SYS_RECVMSG, l.fd)
+	n, errno := in.vec.call(inward, l.fd)
 	in.drained = n < in.vec.asks
 	in.vec.reset()
 	switch {

@@ -104,13 +104,29 @@ func (v *vector) reset() {
 	v.used, v.asks = 0, 0
 }
 
-// call does sendmsg or recvmsg without blocking. RawSyscall skips the scheduler's bookkeeping, which is right for a call
-// that never waits, and saves a third of its cost.
-func (v *vector) call(trap uintptr, fd int) (int, unix.Errno) {
+// direction is a way over a socket, by the numbers of its system calls.
+type direction struct{ vector, plain uintptr }
+
+var (
+	outward = direction{unix.SYS_SENDMSG, unix.SYS_SENDTO}
+	inward  = direction{unix.SYS_RECVMSG, unix.SYS_RECVFROM}
+)
+
+// call sends or receives without blocking. RawSyscall skips the scheduler's bookkeeping, which is right for a call that
+// never waits, and saves a third of its cost; so does the plain call, where one piece of memory is all there is, for what
+// the kernel does before it comes to the bytes.
+func (v *vector) call(d direction, fd int) (int, unix.Errno) {
+	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	v.msg.Iov = &v.iov[0]
 	v.msg.SetIovlen(v.used)
 	for {
-		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&v.msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0, 0)
+		var n uintptr
+		var errno unix.Errno
+		if v.used == 1 {
+			n, _, errno = unix.RawSyscall6(d.plain, uintptr(fd), uintptr(unsafe.Pointer(v.iov[0].Base)), uintptr(v.asks), flags, 0, 0)
+		} else {
+			n, _, errno = unix.RawSyscall6(d.vector, uintptr(fd), uintptr(unsafe.Pointer(&v.msg)), flags, 0, 0, 0)
+		}
 		runtime.KeepAlive(v)
 		if errno == 0 {
 			return int(n), 0

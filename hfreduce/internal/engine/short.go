@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+)
+
+// A small reduction to all ranks takes no pipeline:
+//
+//  1. gather: every rank puts its input and a flag where the ranks of its node read them, and adds all of them itself, in
+//     the pipeline's order: one exchange of cache lines where the pipeline takes three
+//  2. exchange, where there are several nodes: rounds of recursive doubling between ranks of equal local number, so that no
+//     rank waits for another one of its node again (schedule.Exchange)
+//
+// Two sets of areas take turns. A rank that begins a reduction has seen the flags of its node's ranks, and the messages of
+// its partners, for the one before; so all of them have left the one before that, whose areas it and they write.
+
+// short is the state of the small reduction at hand.
+type short struct {
+	count   uint32 // of small reductions so far, which chooses the set
+	open    bool   // it has not ended
+	seq     uint32 // between nodes: the item that it counts as
+	waited  int    // the first local rank whose input has not been seen
+	added   bool   // the node's inputs are added
+	round   int    // the round at hand, from 0
+	posted  bool   // in this round
+	unsent  int    // messages whose memory is still the link's
+	landing uint32 // number of the first landing area of this kind
+}
+
+// takesShort reports whether op is a small reduction: the same on all ranks, unless they make different calls.
+func (e *Engine) takesShort(op *Op) bool {
+	c, bytes := op.Plan.Collective, int64(len(op.Src))
+	if len(e.cfg.Layout.Nodes) > 1 {
+		return e.mem.exchange.Takes(c, bytes)
+	}
+	return (c == schedule.AllReduce || c == schedule.Barrier) && bytes <= e.mem.flatMax
+}
+
+// beginShort shows this rank's input to the node.
+func (e *Engine) beginShort(op *Op) {
+	s := &e.short
+	*s = short{count: s.count + 1, open: true, landing: s.landing}
+	if len(e.cfg.Layout.Nodes) > 1 {
+		s.seq = e.next
+		e.next++
+	}
+	if e.localSize == 1 {
+		return
+	}
+	mine := e.mem.flatLine(s.count, e.local)
+	if n := len(op.Src); n <= len(mine.inline) {
+		copy(mine.inline[:], op.Src)
+	} else {
+		e.counter.StagedBytes.Add(uint64(copy(e.mem.flatArea(s.count, e.local), op.Src)))
+	}
+	mine.tag, mine.scale = op.Tag, math.Float64bits(op.Scale)
+	atomic.StoreUint32(&mine.seq, s.count)
+	e.ringNode()
+}
+
+// advanceShort takes the reduction as far as it goes.
+func (e *Engine) advanceShort() (moved bool, err error) {
+	s := &e.short
+	if !s.added {
+		if moved, err = e.gather(); !s.added {
+			return moved, err
+		}
+	}
+	for s.round < e.mem.exchange.Rounds() && len(e.cfg.Layout.Nodes) > 1 {
+		m, err := e.exchangeRound()
+		if !m || err != nil {
+			return moved, err
+		}
+		moved = true
+	}
+	if s.unsent > 0 {
+		return moved, nil
+	}
+	s.open = false
+	if len(e.cfg.Layout.Nodes) > 1 {
+		e.head = e.next
+		atomic.StoreUint32(e.mem.doneWord(e.local), s.seq)
+		e.ringNode()
+	}
+	return true, nil
+}
+
+// gather adds the node's inputs once all are there.
+func (e *Engine) gather() (moved bool, err error) {
+	s := &e.short
+	for ; s.waited < e.localSize; s.waited++ {
+		if s.waited == e.local {
+			continue
+		}
+		l := e.mem.flatLine(s.count, s.waited)
+		if atomic.LoadUint32(&l.seq) != s.count {
+			return moved, nil
+		}
+		if l.tag != e.op.Tag {
+			return moved, &MismatchError{Rank: e.cfg.Layout.Nodes[e.node][s.waited]}
+		}
+		moved = true
+	}
+	s.added = true
+	n := len(e.op.Src)
+	if n == 0 {
+		return true, nil
+	}
+	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
+	for l := range e.localSize {
+		line, scale := e.mem.flatLine(s.count, l), e.op.Scale
+		switch {
+		case l == e.local:
+			e.srcs = append(e.srcs, e.op.Src)
+		case n <= len(line.inline):
+			e.srcs = append(e.srcs, line.inline[:n])
+		default:
+			e.srcs = append(e.srcs, e.mem.flatArea(s.count, l)[:n])
+		}
+		if l != e.local {
+			scale = math.Float64frombits(line.scale)
+		}
+		e.scales = append(e.scales, scale)
+	}
+	scales := e.scales
+	if !e.op.Scaled {
+		scales = nil
+	}
+	e.addShort(scales)
+	return true, nil
+}
+
+// addShort adds e.srcs into what is sent next or, at the end, the user's buffer.
+func (e *Engine) addShort(scales []float64) {
+	spec, dst := e.op.Spec, e.op.Dst
+	if rounds := e.mem.exchange.Rounds(); len(e.cfg.Layout.Nodes) > 1 && e.short.round < rounds {
+		spec.Divisor = 0
+		dst = e.mem.outbound(e.short.count, e.local, e.short.round)[:len(e.op.Src)]
+	}
+	spec.Reduce(dst, nil, e.srcs, scales)
+}
+
+// exchangeRound reports whether the round at hand has ended.
+func (e *Engine) exchangeRound() (ended bool, err error) {
+	s := &e.short
+	node, first := e.mem.exchange.Partner(e.node, s.round)
+	rank, n := e.cfg.Layout.Nodes[node][e.local], len(e.op.Src)
+	mine := e.mem.outbound(s.count, e.local, s.round)[:n]
+	at := e.mem.exchangeLanding(s.count, s.round)
+	if !s.posted {
+		if !before(s.seq, e.links[rank].Limit()) {
+			return false, nil
+		}
+		if err := e.send(rank, s.landing+at, s.seq, mine); err != nil {
+			return false, err
+		}
+		s.posted = true
+		s.unsent++
+	}
+	a := &e.inbound[at]
+	if !a.fresh {
+		return false, nil
+	}
+	a.fresh = false
+	switch {
+	case a.from != rank:
+		return false, e.unexpected(a, s.seq, rank)
+	case a.seq != s.seq || a.tag != e.op.Tag || a.bytes != n:
+		return false, &MismatchError{Rank: rank}
+	}
+	s.round, s.posted = s.round+1, false
+	if n == 0 {
+		return true, nil
+	}
+	theirs := e.landings[s.landing+at][:n]
+	if e.srcs = append(e.srcs[:0], mine, theirs); first {
+		e.srcs[0], e.srcs[1] = theirs, mine
+	}
+	e.addShort(nil)
+	return true, nil
+}
+
+// stalledShort adds the ranks that the reduction at hand waits for.
+func (e *Engine) stalledShort(add func(rank int)) {
+	s := &e.short
+	if s.added {
+		node, _ := e.mem.exchange.Partner(e.node, min(s.round, e.mem.exchange.Rounds()-1))
+		add(e.cfg.Layout.Nodes[node][e.local])
+		return
+	}
+	for l, rank := range e.cfg.Layout.Nodes[e.node] {
+		if atomic.LoadUint32(&e.mem.flatLine(s.count, l).seq) != s.count {
+			add(rank)
+		}
+	}
+}
