@@ -25,12 +25,18 @@ type terms struct {
 	UID        string `json:",omitempty"` // from the first member
 	ChunkBytes int
 	Slots      int
+	OnePass    int
 	Transport  string
+}
+
+// String lists the terms by the options that set them.
+func (t terms) String() string {
+	return fmt.Sprintf("ChunkBytes %d, Slots %d, OnePassBytes %d, Transport %s", t.ChunkBytes, t.Slots, t.OnePass, t.Transport)
 }
 
 // agree exchanges the terms and returns the communicator's UID.
 func agree(ctx context.Context, f fabric, o *Options, key string, members []int, rank int) (string, error) {
-	mine := terms{ChunkBytes: o.ChunkBytes, Slots: o.Slots, Transport: o.Transport}
+	mine := terms{ChunkBytes: o.ChunkBytes, Slots: o.Slots, OnePass: o.OnePassBytes, Transport: o.Transport}
 	if rank == 0 {
 		mine.UID = rand.Text()
 	}
@@ -53,8 +59,7 @@ func agree(ctx context.Context, f fabric, o *Options, key string, members []int,
 			continue
 		}
 		if t.UID = first.UID; t != first {
-			return "", fmt.Errorf("%w: options differ: rank 0 has ChunkBytes %d, Slots %d, Transport %s; rank %d has ChunkBytes %d, Slots %d, Transport %s; set them alike on all ranks",
-				ErrMismatch, first.ChunkBytes, first.Slots, first.Transport, r, t.ChunkBytes, t.Slots, t.Transport)
+			return "", fmt.Errorf("%w: options differ: rank 0 has %v; rank %d has %v; set them alike on all ranks", ErrMismatch, first, r, t)
 		}
 	}
 	return first.UID, nil
@@ -106,7 +111,7 @@ func layoutOf(f fabric, members []int) (schedule.Layout, error) {
 // join maps the node's segment and makes the engine over it.
 func (c *Comm) join(ctx context.Context) error {
 	node := c.Node()
-	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes), 16<<10, c.exchange)
+	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes), int64(c.opts.OnePassBytes), c.exchange)
 	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), c.LocalSize(), &g)
 	if err != nil {
 		return fmt.Errorf("shared memory of node %d: %w", node, err)

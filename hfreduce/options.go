@@ -18,22 +18,25 @@ import (
 
 // The defaults of Options.
 const (
-	DefaultChunkBytes  = 256 << 10
-	DefaultSlots       = 8
-	DefaultInitTimeout = 5 * time.Minute
-	DefaultTimeout     = 10 * time.Minute
+	DefaultChunkBytes   = 256 << 10
+	DefaultSlots        = 8
+	DefaultOnePassBytes = 16 << 10
+	DefaultInitTimeout  = 5 * time.Minute
+	DefaultTimeout      = 10 * time.Minute
 )
 
 // Bounds of ChunkBytes and Slots.
 const (
-	minChunkBytes = 4 << 10
-	maxChunkBytes = 1 << 30
-	maxSlots      = 256
+	minChunkBytes   = 4 << 10
+	maxChunkBytes   = 1 << 30
+	maxSlots        = 256
+	maxOnePassBytes = 16 << 20
 )
 
 // Options configure Init and NewLocal. The zero value takes everything from the launcher's environment and the
 // defaults; a field that is set wins over its environment variable, HFREDUCE_ and the field's name in capitals
-// (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, Transport, ChunkBytes and Slots.
+// (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, Transport, ChunkBytes,
+// Slots and OnePassBytes.
 //
 // HFREDUCE_KERNEL (avx512, avx2, generic) overrides the choice of the reduction kernels for the whole process. All of them
 // give the same bits.
@@ -62,6 +65,10 @@ type Options struct {
 	// Slots is how many chunks are in flight, which bounds the staging memory: a node with L ranks uses about
 	// Slots*ChunkBytes*(L+3) bytes. 0: DefaultSlots.
 	Slots int
+	// OnePassBytes is the size up to which the ranks of a communicator on a single node each add all inputs themselves,
+	// instead of a part of each chunk: one meeting of the ranks where that takes three. 0: DefaultOnePassBytes; negative:
+	// none.
+	OnePassBytes int
 	// InitTimeout bounds the meeting of the ranks in Init and Split. 0: DefaultInitTimeout; negative: none.
 	InitTimeout time.Duration
 	// Timeout breaks the Comm when a collective has made no progress for so long. 0: DefaultTimeout; negative: none.
@@ -73,8 +80,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s chunk_bytes=%d slots=%d init_timeout=%v timeout=%v",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.ChunkBytes, o.Slots, o.InitTimeout, o.Timeout)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s chunk_bytes=%d slots=%d one_pass_bytes=%d init_timeout=%v timeout=%v",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.ChunkBytes, o.Slots, o.OnePassBytes, o.InitTimeout, o.Timeout)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -122,6 +129,7 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 	}
 	number(&o.ChunkBytes, "HFREDUCE_CHUNK_BYTES")
 	number(&o.Slots, "HFREDUCE_SLOTS")
+	number(&o.OnePassBytes, "HFREDUCE_ONE_PASS_BYTES")
 	if v := getenv("HFREDUCE_TIMEOUT"); o.Timeout == 0 && v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil {
@@ -150,6 +158,10 @@ func (o *Options) defaults() {
 	if o.Slots == 0 {
 		o.Slots = DefaultSlots
 	}
+	if o.OnePassBytes == 0 {
+		o.OnePassBytes = DefaultOnePassBytes
+	}
+	o.OnePassBytes = max(0, o.OnePassBytes)
 	if o.InitTimeout == 0 {
 		o.InitTimeout = DefaultInitTimeout
 	}
@@ -174,6 +186,7 @@ func (o *Options) validate() error {
 	fault(o.ChunkBytes < minChunkBytes || o.ChunkBytes > maxChunkBytes || o.ChunkBytes%minChunkBytes != 0,
 		"ChunkBytes %d is not a multiple of %d between %d and %d", o.ChunkBytes, minChunkBytes, minChunkBytes, maxChunkBytes)
 	fault(o.Slots < 1 || o.Slots > maxSlots, "Slots %d is not within 1..%d", o.Slots, maxSlots)
+	fault(o.OnePassBytes > maxOnePassBytes, "OnePassBytes %d is more than %d", o.OnePassBytes, maxOnePassBytes)
 	fault(o.Transport != "tcp", "Transport %q is unknown; this build has: tcp", o.Transport)
 	if _, err := parsePortRange(o.PortRange); err != nil {
 		errs = append(errs, err)

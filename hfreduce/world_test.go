@@ -173,8 +173,9 @@ func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) [
 
 // reduce returns what AllReduce or Reduce gives.
 func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) []byte {
-	if x := schedule.NewExchange(&o.layout); x.Takes(c, int64(len(inputs[0]))) {
-		return o.exchange(x, inputs)
+	x := schedule.NewExchange(&o.layout)
+	if x.Takes(c, int64(len(inputs[0]))) || c == schedule.AllReduce && len(o.layout.Nodes) == 2 {
+		return o.exchange(inputs)
 	}
 	var out []byte
 	plan := schedule.NewPlan(&o.layout, c, int64(len(inputs[0])), elem, root)
@@ -186,7 +187,7 @@ func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) 
 }
 
 // exchange adds each node's inputs, then pairs of nodes, pairs of pairs and so on.
-func (o *oracle) exchange(x schedule.Exchange, inputs [][]byte) []byte {
+func (o *oracle) exchange(inputs [][]byte) []byte {
 	bytes := int64(len(inputs[0]))
 	divided := o.spec
 	o.spec.Divisor = 0

@@ -23,6 +23,7 @@ type item struct {
 	src     []byte // this rank's input in one run, nil when it was staged in pieces
 	dst     []byte // where this rank's output lies in one run, nil otherwise
 	direct  bool   // results of own shards go straight to dst, too
+	bare    bool   // the node's partial sum is this rank's input, and is sent from where it lies
 	private bool   // nobody else reads the result: own shards are reduced into dst only
 
 	own  []Shard // this rank's shards: shard number own[i] is local+i*localSize
@@ -41,9 +42,17 @@ func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 	tree := it.flow.Tree
 	it.parent = tree.Parent(e.node)
 	it.child, it.children = tree.Children(e.node)
+	if it.flow.Pair {
+		other := 1 - e.node
+		it.parent, it.child, it.children = other, [2]int{other}, 1
+	}
 	it.shards = schedule.ShardCount(it.bytes, e.mem.shards)
 	for s := e.local; s < it.shards; s += e.localSize {
-		own = append(own, NewShard(it.flow.Up, it.flow.Down, it.parent < 0, it.children))
+		shard := NewShard(it.flow.Up, it.flow.Down, it.parent < 0, it.children)
+		if it.flow.Pair {
+			shard = NewPairShard()
+		}
+		own = append(own, shard)
 	}
 	it.own, it.left = own, len(own)
 
@@ -54,9 +63,10 @@ func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 	it.out = !takes
 	if takes {
 		it.dst = e.contiguous(op.Out, op.Dst, it)
-		it.direct = it.dst != nil && it.flow.Up && it.parent < 0
+		it.direct = it.dst != nil && it.flow.Up && (it.parent < 0 || it.flow.Pair)
 		it.private = it.direct && e.localSize == 1
 	}
+	it.bare = e.localSize == 1 && it.src != nil && !op.Scaled && it.parent >= 0 && (it.flow.Pair || it.children == 0)
 }
 
 // bounds returns the range of a shard within the item.
@@ -79,6 +89,9 @@ func (it *item) neighbour(n Neighbour) int {
 func (e *Engine) sideAt(it *item, n Neighbour) Neighbour {
 	if n != Parent {
 		return Parent
+	}
+	if it.flow.Pair {
+		return Child0
 	}
 	siblings, count := it.flow.Tree.Children(it.parent)
 	if count > 1 && siblings[1] == e.node {

@@ -25,8 +25,11 @@ func (e *Engine) granted(it *item, shard int) uint8 {
 // post sends the own shard's partial sum or result to a neighbour.
 func (e *Engine) post(it *item, shard int, to Neighbour) error {
 	lo, hi := e.bounds(it, shard)
-	landing := e.mem.landing(it.slot, shard, e.sideAt(it, to))
-	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, e.resultOf(it, shard, lo, hi))
+	landing, payload := e.mem.landing(it.slot, shard, e.sideAt(it, to)), e.resultOf(it, shard, lo, hi)
+	if it.flow.Pair || it.bare && to == Parent {
+		payload = e.partialOf(it, shard, lo, hi)
+	}
+	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, payload)
 }
 
 // send posts a message to a rank.

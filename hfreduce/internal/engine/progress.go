@@ -234,6 +234,8 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 			err = e.post(it, shard, Child0)
 		case PostDown1:
 			err = e.post(it, shard, Child1)
+		case Combine:
+			e.combine(it, shard)
 		case Publish:
 			e.publish(it, shard)
 		}

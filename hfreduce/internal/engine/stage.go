@@ -82,7 +82,7 @@ func (e *Engine) staged(it *item) (bool, error) {
 // reduce adds the node's inputs and the children's partial sums of one own shard, in that order, in one pass.
 func (e *Engine) reduce(it *item, shard int) {
 	lo, hi := e.bounds(it, shard)
-	if lo == hi {
+	if lo == hi || it.bare {
 		return
 	}
 	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
@@ -91,6 +91,9 @@ func (e *Engine) reduce(it *item, shard int) {
 		e.scales = append(e.scales, math.Float64frombits(e.mem.readyLine(it.slot, l).scale))
 	}
 	for c := range Neighbour(it.children) {
+		if it.flow.Pair {
+			break // comes later
+		}
 		e.srcs = append(e.srcs, e.mem.partial(it.slot, shard, c)[:hi-lo])
 		e.scales = append(e.scales, 1)
 	}
@@ -103,10 +106,38 @@ func (e *Engine) reduce(it *item, shard int) {
 		scales = nil
 	}
 	dst, dst2 := e.resultOf(it, shard, lo, hi), []byte(nil)
-	if it.direct && !it.private {
+	switch {
+	case it.flow.Pair:
+		dst = e.partialOf(it, shard, lo, hi)
+	case it.direct && !it.private:
 		dst2 = it.dst[lo:hi]
 	}
 	spec.Reduce(dst, dst2, e.srcs, scales)
+}
+
+// combine adds the partial sums of a pair of nodes, node 0's first.
+func (e *Engine) combine(it *item, shard int) {
+	lo, hi := e.bounds(it, shard)
+	if lo == hi {
+		return
+	}
+	mine, theirs := e.partialOf(it, shard, lo, hi), e.mem.partial(it.slot, shard, Child0)[:hi-lo]
+	if e.srcs = append(e.srcs[:0], mine, theirs); e.node > 0 {
+		e.srcs[0], e.srcs[1] = theirs, mine
+	}
+	dst, dst2 := e.resultOf(it, shard, lo, hi), []byte(nil)
+	if it.direct && !it.private {
+		dst2 = it.dst[lo:hi]
+	}
+	e.op.Spec.Reduce(dst, dst2, e.srcs, nil)
+}
+
+// partialOf returns where the own shard's partial sum of a pair lies.
+func (e *Engine) partialOf(it *item, shard int, lo, hi int64) []byte {
+	if it.bare {
+		return it.src[lo:hi]
+	}
+	return e.mem.result(it.slot, shard)[:hi-lo]
 }
 
 // inputOf returns bytes [lo,hi) of a local rank's input.
@@ -137,6 +168,9 @@ func (e *Engine) publish(it *item, shard int) {
 
 // copyOut copies an item's result to the user's buffer once every shard is there.
 func (e *Engine) copyOut(it *item) bool {
+	if it.bare && it.left > 0 {
+		return false // the same buffer may still be being sent
+	}
 	for s := range it.shards {
 		if atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
 			return false

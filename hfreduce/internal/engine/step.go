@@ -14,6 +14,8 @@ package engine
 //	                                   ▼
 //	                                complete, once every post has completed
 //
+// In a pair of nodes each posts its partial sum to the other one, and both combine the two.
+//
 // A flow that only goes up ends, below the tree root, when the partial sum has been sent; one that only goes down
 // starts with the result at the tree root.
 
@@ -27,6 +29,7 @@ const (
 	PostUp                  // post the partial sum to the parent; then Sent(Parent)
 	PostDown0               // post the result to child 0; then Sent(Child0)
 	PostDown1               // post the result to child 1; then Sent(Child1)
+	Combine                 // add the partial sums of a pair
 	Publish                 // tell the node's ranks that the result is there
 )
 
@@ -44,6 +47,7 @@ const (
 type Shard struct {
 	up, down bool
 	root     bool
+	pair     bool
 	children int
 
 	inputs    bool  // the node's ranks have staged what they give
@@ -51,6 +55,7 @@ type Shard struct {
 	posted    uint8 // set of neighbours that something was posted to
 	sent      uint8 // set of neighbours whose post completed
 	reduced   bool
+	combined  bool
 	published bool
 }
 
@@ -59,6 +64,10 @@ type Shard struct {
 func NewShard(up, down, root bool, children int) Shard {
 	return Shard{up: up, down: down, root: root, children: children}
 }
+
+// NewPairShard returns the state of a shard that two nodes add. The other one is Child0, from which a partial sum comes,
+// and Parent, to which one is posted.
+func NewPairShard() Shard { return Shard{up: true, pair: true, children: 1} }
 
 // InputsReady reports that every rank of the node has staged its input (or, at the root of a flow that only goes down,
 // the data).
@@ -99,6 +108,9 @@ func (s *Shard) childSet() uint8 { return uint8(1)<<s.children - 1 }
 // Next returns the next action and notes that it is being taken. granted is the set of neighbours that may be posted to
 // now: actions towards others are put off until a later call.
 func (s *Shard) Next(granted uint8) Action {
+	if s.pair {
+		return s.nextOfPair(granted)
+	}
 	if s.up && !s.reduced {
 		if !s.inputs || s.arrived&s.childSet() != s.childSet() {
 			return Wait
@@ -129,10 +141,37 @@ func (s *Shard) Next(granted uint8) Action {
 	return Wait
 }
 
+// nextOfPair is Next in a pair. The partial sum is overwritten by the result, so it must have left before.
+func (s *Shard) nextOfPair(granted uint8) Action {
+	const other = 1 << Parent
+	switch {
+	case !s.inputs:
+	case !s.reduced:
+		s.reduced = true
+		return Reduce
+	case s.posted == 0:
+		if granted&other != 0 {
+			s.posted = other
+			return PostUp
+		}
+	case s.arrived&(1<<Child0) == 0 || s.sent == 0:
+	case !s.combined:
+		s.combined = true
+		return Combine
+	case !s.published:
+		s.published = true
+		return Publish
+	}
+	return Wait
+}
+
 // Complete reports whether this node has nothing more to do for the shard.
 func (s *Shard) Complete() bool {
 	if s.posted != s.sent {
 		return false
+	}
+	if s.pair {
+		return s.published
 	}
 	if s.up && !s.root && s.posted&(1<<Parent) == 0 {
 		return false

@@ -195,3 +195,51 @@ func TestShardWaitsForGrant(t *testing.T) {
 		t.Fatal("not complete after everything is sent")
 	}
 }
+
+// TestPairShardAnyOrder runs a shard of two nodes with every event in random order: each sends what it has before it is
+// overwritten by the sum of both.
+func TestPairShardAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type side struct {
+			Shard
+			value             int // 0 before Reduce, 1 partial, 2 combined
+			unsent, published bool
+		}
+		sides := [2]*side{{Shard: NewPairShard()}, {Shard: NewPairShard()}}
+		for steps := 0; !sides[0].Complete() || !sides[1].Complete(); steps++ {
+			if steps > 1000 {
+				t.Fatal("no end")
+			}
+			i := rapid.IntRange(0, 1).Draw(t, "side")
+			me, other := sides[i], sides[1-i]
+			switch rapid.IntRange(0, 3).Draw(t, "event") {
+			case 0:
+				me.InputsReady()
+			case 1:
+				if me.unsent {
+					me.unsent = false
+					me.Sent(Parent)
+					other.Arrived(Child0)
+				}
+			default:
+				granted := uint8(rapid.IntRange(0, 1).Draw(t, "granted")) << Parent
+				switch a := me.Next(granted); {
+				case a == Wait:
+				case a == Reduce && me.value == 0:
+					me.value = 1
+				case a == PostUp && me.value == 1 && granted != 0:
+					me.unsent = true
+				case a == Combine && me.value == 1 && !me.unsent && me.arrived != 0:
+					me.value = 2
+				case a == Publish && me.value == 2 && !me.published:
+					me.published = true
+				default:
+					t.Fatalf("action %d with %+v", a, me)
+				}
+			}
+		}
+		if !sides[0].published || !sides[1].published {
+			t.Fatal("complete without being published")
+		}
+	})
+}

@@ -2,7 +2,10 @@
 
 package schedule
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // send queues a message; it waits at the receiver's door until it is granted.
 func (s *simulation) send(from, to, seq int, slot *slotState, shard int, down bool) error {
@@ -12,12 +15,24 @@ func (s *simulation) send(from, to, seq int, slot *slotState, shard int, down bo
 	sh := &slot.shards[shard]
 	sh.unsent++
 	m := message{from: from, to: to, seq: seq, shard: shard, item: slot.item, down: down, pieces: sh.pieces, hops: sh.hops + 1}
+	if slot.flow.Pair { // the sender goes on adding to its own
+		m.pieces = clonePieces(sh.pieces)
+	}
 	if seq < s.nodes[to].started {
 		s.ready = append(s.ready, m)
 	} else {
 		s.nodes[to].blocked = append(s.nodes[to].blocked, m)
 	}
 	return nil
+}
+
+// clonePieces returns pieces whose sets are their own.
+func clonePieces(pieces []piece) []piece {
+	clones := slices.Clone(pieces)
+	for i := range clones {
+		clones[i].set = slices.Clone(clones[i].set)
+	}
+	return clones
 }
 
 // deliver hands a granted message over: the receiver takes it in, and the

@@ -15,6 +15,10 @@ type Flow struct {
 	Tree Tree
 	Up   bool // partial sums travel to the tree root
 	Down bool // results travel from the tree root; with Up: after the sum
+	// Pair: there are two nodes, and instead of a partial sum up and a result
+	// down each sends the other one its partial sum, and both add them, node 0's
+	// first. Up and Down are set, too.
+	Pair bool
 	// Node is the node whose ranks' blocks these are (ReduceScatter, AllGather),
 	// the root rank's node (Reduce, Broadcast), or -1.
 	Node int
@@ -81,6 +85,7 @@ func (p *Plan) Flow(i int) Flow {
 		f.Tree = RootedPair(n, f.Node)[i]
 	default:
 		f.Tree = DoubleBinary(n)[i]
+		f.Pair = n == 2 && p.Collective == AllReduce
 	}
 	if i == 1 {
 		f.Offset = p.split

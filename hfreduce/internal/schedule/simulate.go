@@ -142,6 +142,10 @@ func (s *simulation) open(v, seq int, slot *slotState) error {
 	f := s.model.flow(it.Flow)
 	*slot = slotState{busy: true, item: it, flow: f, parent: s.model.parent(f, v)}
 	slot.children, slot.count = s.model.children(f, v)
+	if f.Pair {
+		other := max(slot.parent, slot.children[0])
+		slot.parent, slot.children, slot.count = other, [2]int{other}, 1
+	}
 	slot.shards = make([]shardState, ShardCount(it.Bytes(), s.layout.Shards()))
 	slot.open = len(slot.shards)
 	for i := range slot.shards {
@@ -152,6 +156,11 @@ func (s *simulation) open(v, seq int, slot *slotState) error {
 		}
 		if f.Up {
 			sh.waiting = slot.count
+		}
+		if f.Pair {
+			if err := s.send(v, slot.parent, seq, slot, i, false); err != nil {
+				return err
+			}
 		}
 		if sh.waiting == 0 && (f.Up || slot.parent < 0) {
 			if err := s.summed(v, seq, slot, i); err != nil {
@@ -203,7 +212,7 @@ func (s *simulation) own(v int, slot *slotState, rank int) (rankSet, error) {
 
 // summed goes on with a shard that holds all that comes from below.
 func (s *simulation) summed(v, seq int, slot *slotState, shard int) error {
-	if slot.parent < 0 {
+	if slot.parent < 0 || slot.flow.Pair {
 		return s.result(v, seq, slot, shard)
 	}
 	slot.shards[shard].final = !slot.flow.Down
@@ -217,7 +226,7 @@ func (s *simulation) result(v, seq int, slot *slotState, shard int) error {
 	if err := s.write(v, slot.item, sh.pieces); err != nil {
 		return err
 	}
-	if slot.flow.Down {
+	if slot.flow.Down && !slot.flow.Pair {
 		for _, child := range slot.children[:slot.count] {
 			if err := s.send(v, child, seq, slot, shard, true); err != nil {
 				return err
