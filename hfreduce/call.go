@@ -121,10 +121,15 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 		op.Dst = k.dst.raw()
 	}
 	op.SkipOwnBlock = k.skipOwn
-	op.SrcShare = engine.NotShared
+	op.SrcShare, op.DstShare = engine.NotShared, engine.NotShared
 	if k.in == engine.Whole && k.kind != schedule.Broadcast {
 		if offset, ok := c.memories.offset(c.segment, k.src); ok {
 			op.SrcShare = offset
+		}
+	}
+	if k.out == engine.Whole {
+		if offset, ok := c.memories.offset(c.segment, k.dst); ok {
+			op.DstShare = offset
 		}
 	}
 	return c.link(ctx, &op.Plan, int64(len(op.Src)))

@@ -67,6 +67,7 @@ type Engine struct {
 	cut    schedule.Item
 
 	srcs    [][]byte
+	part    [][]byte // of srcs
 	scales  []float64
 	arenas  [][]byte
 	backoff wait.Backoff
@@ -118,6 +119,7 @@ func New(cfg Config) (*Engine, error) {
 		e.ring[i].own = make([]Shard, 0, (e.mem.shards+e.localSize-1)/e.localSize)
 	}
 	e.srcs = make([][]byte, 0, e.localSize+2)
+	e.part = make([][]byte, 0, e.localSize+2)
 	e.scales = make([]float64, 0, e.localSize+2)
 	e.arenas = make([][]byte, e.localSize)
 	return e, nil

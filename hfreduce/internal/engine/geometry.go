@@ -98,7 +98,8 @@ type readyLine struct {
 	tag   uint32 // fingerprint of the collective
 	share uint64 // offset in the rank's arena where the input lies, notShare: in the slot's input area
 	scale uint64 // math.Float64bits of the rank's PreMulSum factor
-	_     [40]byte
+	out   uint64 // offset in the rank's arena where it wants the result, notShare: it copies it from the slot
+	_     [32]byte
 }
 
 // flatLine is what a rank gives to a small reduction: the input itself if it fits, else it lies in the rank's area. seq is

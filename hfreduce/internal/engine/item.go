@@ -25,6 +25,7 @@ type item struct {
 	direct  bool   // results of own shards go straight to dst, too
 	bare    bool   // the node's partial sum is this rank's input, and is sent from where it lies
 	private bool   // nobody else reads the result: own shards are reduced into dst only
+	spread  bool   // own shards are reduced straight into the buffers of all ranks of the node
 
 	own  []Shard // this rank's shards: shard number own[i] is local+i*localSize
 	left int     // own shards that are not complete

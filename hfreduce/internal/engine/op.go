@@ -18,7 +18,7 @@ const (
 	Own                    // the buffer is this rank's block
 )
 
-// NotShared is the Op.SrcShare of a buffer that the node's other ranks cannot read.
+// NotShared is the Op.SrcShare or DstShare of a buffer that the node's other ranks cannot reach.
 const NotShared = -1
 
 // Op is one collective on one rank.
@@ -33,6 +33,7 @@ type Op struct {
 	Src, Dst     []byte // what this rank gives and takes, as In and Out say; may be the same memory
 	In, Out      Mapping
 	SrcShare     int64 // where Src lies in this rank's arena, or NotShared
+	DstShare     int64 // the same for Dst
 	SkipOwnBlock bool  // Out is Blocks and this rank's block is already in place
 }
 

@@ -219,6 +219,7 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 			if err := e.mapArenas(it); err != nil {
 				return false, err
 			}
+			it.spread = e.spreads(it)
 		}
 	}
 	for moved := false; ; moved = true {
@@ -245,10 +246,11 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 	}
 }
 
-// mapArenas maps the arenas in which inputs of the item lie.
+// mapArenas maps the arenas in which inputs of the item lie, and where its results are wanted.
 func (e *Engine) mapArenas(it *item) error {
 	for l := range e.localSize {
-		if it.flow.Up && l != e.local && e.mem.readyLine(it.slot, l).share != notShare {
+		ready := e.mem.readyLine(it.slot, l)
+		if it.flow.Up && l != e.local && (ready.share != notShare || ready.out != notShare) {
 			if err := e.arena(l); err != nil {
 				return err
 			}

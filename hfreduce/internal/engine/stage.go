@@ -13,7 +13,10 @@ import (
 func (e *Engine) stage(it *item) {
 	op := e.op
 	ready := e.mem.readyLine(it.slot, e.local)
-	ready.share = notShare
+	ready.share, ready.out = notShare, notShare
+	if it.direct && op.DstShare != NotShared {
+		ready.out = uint64(op.DstShare + it.flow.Offset + it.lo)
+	}
 	switch {
 	case op.In == Nowhere || it.bytes == 0:
 	case it.flow.Up && it.src != nil && op.SrcShare != NotShared:
@@ -105,14 +108,11 @@ func (e *Engine) reduce(it *item, shard int) {
 	if !e.op.Scaled {
 		scales = nil
 	}
-	dst, dst2 := e.resultOf(it, shard, lo, hi), []byte(nil)
-	switch {
-	case it.flow.Pair:
-		dst = e.partialOf(it, shard, lo, hi)
-	case it.direct && !it.private:
-		dst2 = it.dst[lo:hi]
+	if it.flow.Pair {
+		spec.Reduce(e.partialOf(it, shard, lo, hi), nil, e.srcs, scales)
+		return
 	}
-	spec.Reduce(dst, dst2, e.srcs, scales)
+	e.write(it, shard, &spec, scales)
 }
 
 // combine adds the partial sums of a pair of nodes, node 0's first.
@@ -125,11 +125,7 @@ func (e *Engine) combine(it *item, shard int) {
 	if e.srcs = append(e.srcs[:0], mine, theirs); e.node > 0 {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}
-	dst, dst2 := e.resultOf(it, shard, lo, hi), []byte(nil)
-	if it.direct && !it.private {
-		dst2 = it.dst[lo:hi]
-	}
-	e.op.Spec.Reduce(dst, dst2, e.srcs, nil)
+	e.write(it, shard, &e.op.Spec, nil)
 }
 
 // partialOf returns where the own shard's partial sum of a pair lies.
@@ -154,7 +150,7 @@ func (e *Engine) inputOf(it *item, local int, lo, hi int64) []byte {
 
 // resultOf returns where the own shard's sum is written and sent from.
 func (e *Engine) resultOf(it *item, shard int, lo, hi int64) []byte {
-	if it.private {
+	if it.private || it.spread {
 		return it.dst[lo:hi]
 	}
 	return e.mem.result(it.slot, shard)[:hi-lo]
@@ -175,6 +171,9 @@ func (e *Engine) copyOut(it *item) bool {
 		if atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
 			return false
 		}
+	}
+	if e.spreads(it) {
+		return true
 	}
 	for p := e.pieces(e.op.Out, it); ; {
 		run, ok := p.next()
