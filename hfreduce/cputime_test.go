@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpuTime returns the processor time that this process has used.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestWaitingUsesNoProcessor measures processor time, not time: communicators that nobody uses must cost nothing, and ranks
+// that wait for one that does not come must have gone to sleep after a while.
+func TestWaitingUsesNoProcessor(t *testing.T) {
+	const settle, watched = 100 * time.Millisecond, 500 * time.Millisecond
+	for name, nodeOf := range map[string][]int{"one node": {0, 0, 0}, "two nodes": {0, 1, 1}} {
+		t.Run(name, func(t *testing.T) {
+			comms := initWorld(t, nodeOf, "127.0.0.1", Options{})
+			each(t, comms, func(c *Comm) error { return c.Barrier(context.Background()) })
+			before := cpuTime(t)
+			time.Sleep(watched)
+			if used := cpuTime(t) - before; used > watched/100 {
+				t.Errorf("idle: %v of processor time in %v, want at most 1%%", used, watched)
+			}
+			for _, count := range []int{1, 100_000} { // of the short way and of the pipeline
+				ended := make(chan error, 2)
+				for _, c := range comms[1:] {
+					x := make([]float32, count)
+					go func() { ended <- c.AllReduce(context.Background(), Host(x), Host(x), Sum) }()
+				}
+				time.Sleep(settle)
+				before = cpuTime(t)
+				time.Sleep(watched)
+				used := cpuTime(t) - before
+				x := make([]float32, count)
+				err := comms[0].AllReduce(context.Background(), Host(x), Host(x), Sum)
+				if err := errors.Join(err, <-ended, <-ended); err != nil {
+					t.Fatal(err)
+				}
+				if used > 2*watched*5/100 {
+					t.Errorf("two ranks waiting for a third, %d elements: %v of processor time in %v, want at most 5%% each", count, used, watched)
+				}
+				t.Logf("%d elements: %v of processor time in %v", count, used, watched)
+			}
+		})
+	}
+}
