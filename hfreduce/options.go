@@ -16,10 +16,11 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
 )
 
-// The defaults of Options.
+// The defaults of Options. ChunkBytes, Slots and OnePassBytes are what `hfreduce bench tune` found on the machine of
+// docs/performance.md, in all layouts of two and four ranks.
 const (
-	DefaultChunkBytes   = 256 << 10
-	DefaultSlots        = 8
+	DefaultChunkBytes   = 512 << 10
+	DefaultSlots        = 4
 	DefaultOnePassBytes = 16 << 10
 	DefaultInitTimeout  = 5 * time.Minute
 	DefaultTimeout      = 10 * time.Minute

@@ -22,6 +22,7 @@ type commands struct {
 // benchCommands is what can be measured. Collectives are meant where no subcommand follows "bench".
 type benchCommands struct {
 	Collectives benchCommand  `cmd:"" default:"withargs" help:"Measure and verify collectives, with nccl-tests' flags and output (default)."`
+	Tune        tuneCommand   `cmd:"" help:"Look for the settings that suit this machine."`
 	Reduce      reduceCommand `cmd:"" help:"Measure this machine's reduction kernels against its memory (the collective is reduce_perf)."`
 }
 

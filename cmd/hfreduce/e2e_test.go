@@ -286,3 +286,19 @@ func TestVersion(t *testing.T) {
 		t.Errorf("exit code %d, %v, %q", code, err, stdout)
 	}
 }
+
+// TestBenchTune measures all settings once and reads the advice.
+func TestBenchTune(t *testing.T) {
+	code, stdout, stderr := execute(t, nil, "bench", "tune", "--rounds", "1", "-e", "256K")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	for _, want := range []string{"one pass or pipeline", "chunk x slots", "\nHFREDUCE_CHUNK_BYTES=", "\nHFREDUCE_SLOTS=", "\nHFREDUCE_ONE_PASS_BYTES="} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is missing in\n%s", want, stdout)
+		}
+	}
+	if code, _, stderr := execute(t, []string{"HFREDUCE_SLOTS=0"}, "bench", "tune", "--rounds", "1"); code != 2 || !strings.Contains(stderr, "HFREDUCE_SLOTS") {
+		t.Errorf("a bad setting for the ranks: exit code %d: %s", code, stderr)
+	}
+}

@@ -137,6 +137,7 @@ func TestBenchSubcommands(t *testing.T) {
 		"bench": "collectives", "bench -b 8": "collectives", "bench all -b 8": "collectives", "bench --np 2 reduce": "collectives",
 		"bench all_gather reduce": "collectives", "bench reduce_perf -b 8": "collectives", "bench collectives reduce": "collectives",
 		"bench reduce": "reduce", "bench reduce --dtype float": "reduce",
+		"bench tune": "tune", "bench tune -np 4 --nodes 2": "tune",
 	} {
 		c, err := parseCommands(&system{args: append([]string{"hfreduce"}, strings.Fields(args)...)})
 		if err != nil {
@@ -236,6 +237,16 @@ func TestBadInput(t *testing.T) {
 		{"frobnicate", "", "frobnicate", "hfreduce --help"},
 		{"version --yaml", "", "--yaml", "hfreduce version --help"},
 		{"", "", "expected one of", "launch"},
+	})
+}
+
+func TestBadInputOfBenchTune(t *testing.T) {
+	checkBadInput(t, []badInput{
+		{"bench tune --rounds 0", "", "--rounds 0", "give at least 1"},
+		{"bench tune -np 0", "", "-np 0", "give 1 to"},
+		{"bench tune --nodes 3", "", "--nodes 3", "every node needs a rank"},
+		{"bench tune -e 1Q", "", "--largest", "suffix K, M or G"},
+		{"bench tune all_reduce_perf", "", "all_reduce_perf", "bench"},
 	})
 }
 
