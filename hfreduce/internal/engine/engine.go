@@ -57,6 +57,7 @@ type Engine struct {
 	open     []openLink       // the same, without gaps
 	landings [][]byte         // what links deliver into
 	arrivals []arrival        // by landing area of the pipeline
+	looks    uint             // of exchanges at links
 	inbound  []arrival        // by landing area of exchanges
 	events   [16]transport.Event
 

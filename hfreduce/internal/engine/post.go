@@ -43,27 +43,43 @@ func (e *Engine) send(rank int, landing, seq uint32, payload []byte) error {
 	return nil
 }
 
-// poll moves the links forward and takes in what they deliver.
-func (e *Engine) poll() (bool, error) {
-	moved := false
+// othersEvery is how many looks of an exchange at its partner's link there are for one at all links.
+const othersEvery = 16
+
+// poll moves the links forward and takes in what they deliver. In an exchange, whose looks are many and short, it mostly
+// polls the one link that the exchange waits for.
+func (e *Engine) poll(all bool) (moved bool, err error) {
+	if partner := e.partner(); partner >= 0 && !all {
+		if e.looks++; e.looks%othersEvery != 0 {
+			return e.pollLink(partner, e.links[partner])
+		}
+	}
 	for _, l := range e.open {
-		for {
-			n, err := l.Poll(e.events[:])
-			for i := range e.events[:n] {
-				moved = true
-				if err := e.deliver(l.rank, &e.events[i]); err != nil {
-					return moved, err
-				}
-			}
-			if err != nil {
-				return moved, &LinkError{Rank: l.rank, Err: err}
-			}
-			if n < len(e.events) {
-				break
-			}
+		m, err := e.pollLink(l.rank, l.Link)
+		if moved = moved || m; err != nil {
+			return moved, err
 		}
 	}
 	return moved, nil
+}
+
+// pollLink polls the link to a rank until it has no more events.
+func (e *Engine) pollLink(rank int, l transport.Link) (moved bool, err error) {
+	for {
+		n, err := l.Poll(e.events[:])
+		for i := range e.events[:n] {
+			moved = true
+			if err := e.deliver(rank, &e.events[i]); err != nil {
+				return moved, err
+			}
+		}
+		if err != nil {
+			return moved, &LinkError{Rank: rank, Err: err}
+		}
+		if n < len(e.events) {
+			return moved, nil
+		}
+	}
 }
 
 // deliver notes one completion.

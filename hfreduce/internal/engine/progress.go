@@ -34,7 +34,7 @@ func (e *Engine) drive(ctx context.Context) error {
 	defer watch.stop()
 	e.backoff.Reset()
 	for {
-		moved, err := e.advance()
+		moved, err := e.advance(false)
 		switch {
 		case err != nil:
 			return err
@@ -110,7 +110,7 @@ func (e *Engine) sleep(ctx context.Context, w *watch) error {
 		return e.stalled()
 	}
 	bell.Arm()
-	moved, err := e.advance()
+	moved, err := e.advance(true)
 	if err != nil || moved || e.finished() || ctx.Err() != nil {
 		bell.Disarm()
 		w.moved = w.moved || moved
@@ -129,8 +129,9 @@ func (e *Engine) finished() bool {
 	return e.op.SrcShare == NotShared || !before(e.mem.through(), e.head-1)
 }
 
-// advance does whatever can be done now and reports whether anything was.
-func (e *Engine) advance() (bool, error) {
+// advance does whatever can be done now and reports whether anything was. It looks at every link if thorough, which a look
+// before a sleep must be, or else at those where something is most likely to come.
+func (e *Engine) advance(thorough bool) (bool, error) {
 	if e.broken.Load() {
 		return false, *e.cause.Load()
 	}
@@ -140,7 +141,7 @@ func (e *Engine) advance() (bool, error) {
 	e.grant()
 	moved := false
 	if len(e.open) > 0 {
-		m, err := e.poll()
+		m, err := e.poll(thorough)
 		if err != nil {
 			return false, err
 		}

@@ -185,6 +185,16 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 	return true, nil
 }
 
+// partner returns the rank whose message the exchange at hand waits for, -1 if it waits for none.
+func (e *Engine) partner() int {
+	s := &e.short
+	if !s.open || !s.added || !s.posted {
+		return -1
+	}
+	node, _ := e.mem.exchange.Partner(e.node, s.round)
+	return e.cfg.Layout.Nodes[node][e.local]
+}
+
 // stalledShort adds the ranks that the reduction at hand waits for.
 func (e *Engine) stalledShort(add func(rank int)) {
 	s := &e.short

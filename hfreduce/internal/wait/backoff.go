@@ -23,7 +23,7 @@ type Policy struct {
 // multiple of that.
 const (
 	ownSpins    = 200
-	sharedSpins = 4
+	sharedSpins = 1
 	yields      = 2000
 )
 
