@@ -92,6 +92,8 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 		return nil, err
 	}
 	f.retain()
+	c.log.Info("communicator", "uid", uid, "rank", rank, "ranks", len(members), "nodes", len(layout.Nodes), "local_size", c.LocalSize(),
+		"one_pass_bytes", o.OnePassBytes, "exchange_bytes", c.exchange.MaxBytes(), "waiting", fmt.Sprintf("%+v", f.policy()))
 	return c, nil
 }
 

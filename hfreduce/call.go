@@ -16,18 +16,23 @@ import (
 
 // call is one collective call: checked arguments.
 type call struct {
-	kind     schedule.Collective
+	signature
 	dst, src Buffer
-	dtype    DataType
-	op       Op
-	root     int   // -1 for collectives without
-	bytes    int64 // of the whole buffer; for ReduceScatter and AllGather of one rank's block
 	in, out  engine.Mapping
 	skipOwn  bool // AllGather whose source already lies in the destination
 }
 
-// String describes the call as it must be equal on all ranks: "AllReduce float[1024] sum".
-func (k *call) String() string {
+// signature is what of a call must be equal on all ranks.
+type signature struct {
+	kind  schedule.Collective
+	dtype DataType
+	op    Op
+	root  int   // -1 for collectives without
+	bytes int64 // of the whole buffer; for ReduceScatter and AllGather of one rank's block
+}
+
+// String describes the call: "AllReduce float[1024] sum".
+func (k *signature) String() string {
 	s := fmt.Sprintf("%v %v[%d]", k.kind, k.dtype, k.bytes/int64(max(1, k.dtype.Size())))
 	switch k.kind {
 	case schedule.AllReduce, schedule.Reduce, schedule.ReduceScatter:
@@ -112,7 +117,7 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 		op.Spec.Divisor = len(c.members)
 	}
 	op.Tag = c.tag(k, seq)
-	c.journal.begin(c, seq, k, op.Tag)
+	c.journal.begin(c, seq, &k.signature, op.Tag)
 	op.Src, op.Dst, op.In, op.Out = nil, nil, k.in, k.out
 	if k.in != engine.Nowhere {
 		op.Src = k.src.raw()

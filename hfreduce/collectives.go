@@ -132,12 +132,12 @@ func (c *Comm) refuse(kind schedule.Collective, err error) error {
 }
 
 func (c *Comm) allReduce(dst, src Buffer, op Op) (call, error) {
-	k := call{kind: schedule.AllReduce, dst: dst, src: src, dtype: src.dtype, op: op, root: -1, bytes: src.Bytes(), in: engine.Whole, out: engine.Whole}
+	k := call{signature: signature{kind: schedule.AllReduce, dtype: src.dtype, op: op, root: -1, bytes: src.Bytes()}, dst: dst, src: src, in: engine.Whole, out: engine.Whole}
 	return k, c.check(checkBuffers(dst, src), op.check(src.dtype), checkPair(dst, src))
 }
 
 func (c *Comm) reduce(dst, src Buffer, op Op, root int) (call, error) {
-	k := call{kind: schedule.Reduce, dst: dst, src: src, dtype: src.dtype, op: op, root: root, bytes: src.Bytes(), in: engine.Whole}
+	k := call{signature: signature{kind: schedule.Reduce, dtype: src.dtype, op: op, root: root, bytes: src.Bytes()}, dst: dst, src: src, in: engine.Whole}
 	if c.rank != root {
 		return k, c.check(c.checkRoot(root), src.check("src"), op.check(src.dtype))
 	}
@@ -146,7 +146,7 @@ func (c *Comm) reduce(dst, src Buffer, op Op, root int) (call, error) {
 }
 
 func (c *Comm) broadcast(dst, src Buffer, root int) (call, error) {
-	k := call{kind: schedule.Broadcast, dst: dst, src: src, dtype: dst.dtype, root: root, bytes: dst.Bytes(), out: engine.Whole}
+	k := call{signature: signature{kind: schedule.Broadcast, dtype: dst.dtype, root: root, bytes: dst.Bytes()}, dst: dst, src: src, out: engine.Whole}
 	if c.rank != root {
 		return k, c.check(c.checkRoot(root), dst.check("dst"))
 	}
@@ -158,18 +158,18 @@ func (c *Comm) broadcast(dst, src Buffer, root int) (call, error) {
 }
 
 func (c *Comm) reduceScatter(dst, src Buffer, op Op) (call, error) {
-	k := call{kind: schedule.ReduceScatter, dst: dst, src: src, dtype: src.dtype, op: op, root: -1, bytes: dst.Bytes(), in: engine.Blocks, out: engine.Own}
+	k := call{signature: signature{kind: schedule.ReduceScatter, dtype: src.dtype, op: op, root: -1, bytes: dst.Bytes()}, dst: dst, src: src, in: engine.Blocks, out: engine.Own}
 	return k, c.check(checkBuffers(dst, src), op.check(src.dtype), c.checkBlock("dst", dst, "src", src))
 }
 
 func (c *Comm) allGather(dst, src Buffer) (call, error) {
-	k := call{kind: schedule.AllGather, dst: dst, src: src, dtype: src.dtype, root: -1, bytes: src.Bytes(), in: engine.Own, out: engine.Blocks}
+	k := call{signature: signature{kind: schedule.AllGather, dtype: src.dtype, root: -1, bytes: src.Bytes()}, dst: dst, src: src, in: engine.Own, out: engine.Blocks}
 	k.skipOwn = dst.overlaps(src) // checkBlock allows it only in place
 	return k, c.check(checkBuffers(dst, src), c.checkBlock("src", src, "dst", dst))
 }
 
 func (c *Comm) barrier() (call, error) {
-	return call{kind: schedule.Barrier, root: -1, out: engine.Whole}, c.usable() // out: nothing, but when all are there
+	return call{signature: signature{kind: schedule.Barrier, root: -1}, out: engine.Whole}, c.usable() // out: nothing, but when all are there
 }
 
 // check returns the first fault, the Comm's own state last: bad arguments are bad in any state.

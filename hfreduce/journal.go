@@ -24,17 +24,16 @@ const (
 type journal struct {
 	mu      sync.Mutex
 	seq     uint64 // the latest collective begun here
-	call    call
+	call    signature
 	tags    [remembered]uint32 // of the collectives up to seq, by number
 	notice  verdict            // the latest one that is ahead of seq
 	settled uint64             // the latest collective of which another rank has given notice
 }
 
 // begin notes that a collective begins here.
-func (j *journal) begin(c *Comm, seq uint64, k *call, tag uint32) {
+func (j *journal) begin(c *Comm, seq uint64, k *signature, tag uint32) {
 	j.mu.Lock()
 	j.seq, j.call, j.tags[seq%remembered] = seq, *k, tag
-	j.call.dst, j.call.src = Buffer{}, Buffer{} // must not keep the caller's memory alive
 	notice := j.notice
 	j.mu.Unlock()
 	if notice.Seq == seq {

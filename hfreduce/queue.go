@@ -5,31 +5,36 @@ package hfreduce
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // queue runs a communicator's collectives one after the other, in the order in which they were given. A blocking call
 // that finds nothing before it runs on its caller's goroutine; what is asynchronous, or has to wait, runs on a
 // goroutine that exists while there is work.
 type queue struct {
+	state atomic.Uint32
+
 	mu      sync.Mutex
-	busy    bool // somebody runs collectives
 	pending []*Request
-	idle    chan struct{} // closed and forgotten when busy ends, nil while nobody waits for that
+	idle    chan struct{} // closed and forgotten when the queue rests, nil while nobody waits for that
 }
 
+// The states of a queue. Without mu it goes from resting to running and back, which is all that a blocking call by itself
+// does; every other step is under mu.
+const (
+	resting = iota // nobody runs collectives
+	running        // somebody does, and nobody waits
+	waited         // somebody does; there are requests, or somebody waits for the rest
+)
+
 // enter reports whether the caller may run now. If so it must call leave afterwards.
-func (q *queue) enter() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.busy {
-		return false
-	}
-	q.busy = true
-	return true
-}
+func (q *queue) enter() bool { return q.state.CompareAndSwap(resting, running) }
 
 // leave ends what enter began.
 func (q *queue) leave(c *Comm) {
+	if q.state.CompareAndSwap(running, resting) {
+		return
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.pending) > 0 {
@@ -39,12 +44,27 @@ func (q *queue) leave(c *Comm) {
 	q.rest()
 }
 
-// rest marks the queue idle. q.mu is held.
+// rest lets the queue rest. q.mu is held.
 func (q *queue) rest() {
-	q.busy = false
+	q.state.Store(resting)
 	if q.idle != nil {
 		close(q.idle)
 		q.idle = nil
+	}
+}
+
+// await makes whoever runs now look at what is pending when it leaves; it reports false if nobody runs. q.mu is held.
+func (q *queue) await() bool {
+	for {
+		switch q.state.Load() {
+		case resting:
+			return false
+		case waited:
+			return true
+		}
+		if q.state.CompareAndSwap(running, waited) {
+			return true
+		}
 	}
 }
 
@@ -53,9 +73,11 @@ func (q *queue) submit(c *Comm, r *Request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pending = append(q.pending, r)
-	if !q.busy {
-		q.busy = true
-		go q.work(c)
+	for !q.await() {
+		if q.state.CompareAndSwap(resting, waited) {
+			go q.work(c)
+			return
+		}
 	}
 }
 
@@ -81,7 +103,7 @@ func (q *queue) work(c *Comm) {
 // drain waits until nothing runs and nothing is queued.
 func (q *queue) drain(ctx context.Context) error {
 	q.mu.Lock()
-	if !q.busy {
+	if !q.await() {
 		q.mu.Unlock()
 		return nil
 	}

@@ -53,13 +53,14 @@ type Engine struct {
 	head  uint32 // oldest item that this rank is not through with
 	limit uint32 // what was last granted to the peers
 
-	links    []transport.Link // by rank, nil where there is none
-	open     []openLink       // the same, without gaps
-	landings [][]byte         // what links deliver into
-	arrivals []arrival        // by landing area of the pipeline
-	looks    uint             // of exchanges at links
-	inbound  []arrival        // by landing area of exchanges
-	events   [16]transport.Event
+	links     []transport.Link // by rank, nil where there is none
+	open      []openLink       // the same, without gaps
+	landings  [][]byte         // what links deliver into
+	arrivals  []arrival        // by landing area of the pipeline
+	looks     uint             // of exchanges at links
+	exchanges uint32           // number of the first landing area of exchanges
+	inbound   []arrival        // by landing area of exchanges
+	events    [16]transport.Event
 
 	short  short
 	op     *Op
@@ -113,7 +114,7 @@ func New(cfg Config) (*Engine, error) {
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
 	e.landings = e.mem.landings(e.local)
 	e.arrivals = make([]arrival, e.mem.slots*e.mem.shards*phases)
-	e.short.landing = uint32(len(e.arrivals))
+	e.exchanges = uint32(len(e.arrivals))
 	e.inbound = make([]arrival, len(e.landings)-len(e.arrivals))
 	e.ring = make([]item, e.mem.slots)
 	for i := range e.ring {
@@ -165,7 +166,7 @@ func (e *Engine) Linked(rank int) bool { return e.links[rank] != nil }
 func (e *Engine) LinkConfig() transport.LinkConfig {
 	return transport.LinkConfig{
 		Landings: e.landings, Bell: e.cfg.Bells[e.local], Window: uint32(e.mem.slots), Start: e.next,
-		MaxPosts: e.mem.slots*phases*cap(e.ring[0].own) + e.mem.exchange.Rounds(),
+		MaxPosts: e.mem.slots*phases*cap(e.ring[0].own) + e.rounds(),
 	}
 }
 

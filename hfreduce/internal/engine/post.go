@@ -90,8 +90,8 @@ func (e *Engine) deliver(peer int, ev *transport.Event) error {
 	e.counter.ReceivedBytes.Add(uint64(ev.Bytes))
 	e.counter.ReceivedMessages.Add(1)
 	a := arrival{seq: ev.Seq, tag: ev.Tag, bytes: ev.Bytes, from: peer, fresh: true}
-	if ev.Landing >= e.short.landing {
-		in := &e.inbound[ev.Landing-e.short.landing]
+	if ev.Landing >= e.exchanges {
+		in := &e.inbound[ev.Landing-e.exchanges]
 		if in.fresh || !e.short.open && !before(ev.Seq, e.head) && before(ev.Seq, e.next) {
 			return &MismatchError{Rank: peer} // it exchanges where this rank does not
 		}
@@ -112,7 +112,7 @@ func (e *Engine) deliver(peer int, ev *transport.Event) error {
 // sent notes that a post has completed. The landing area is the receiver's: what lands there as the parent's message
 // went to a child.
 func (e *Engine) sent(peer int, ev *transport.Event) error {
-	if ev.Landing >= e.short.landing {
+	if ev.Landing >= e.exchanges {
 		e.short.unsent--
 		return nil
 	}

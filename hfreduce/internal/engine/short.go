@@ -21,16 +21,18 @@ import (
 
 // short is the state of the small reduction at hand.
 type short struct {
-	count   uint32 // of small reductions so far, which chooses the set
-	open    bool   // it has not ended
-	seq     uint32 // between nodes: the item that it counts as
-	waited  int    // the first local rank whose input has not been seen
-	added   bool   // the node's inputs are added
-	round   int    // the round at hand, from 0
-	posted  bool   // in this round
-	unsent  int    // messages whose memory is still the link's
-	landing uint32 // number of the first landing area of this kind
+	count  uint32 // of small reductions so far, which chooses the set
+	open   bool   // it has not ended
+	seq    uint32 // between nodes: the item that it counts as
+	waited int    // the first local rank whose input has not been seen
+	added  bool   // the node's inputs are added
+	round  int    // the round at hand, from 0
+	posted bool   // in this round
+	unsent int    // messages whose memory is still the link's
 }
+
+// rounds returns the number of rounds of an exchange, 0 on a single node.
+func (e *Engine) rounds() int { return e.mem.exchange.Rounds() }
 
 // takesShort reports whether op is a small reduction: the same on all ranks, unless they make different calls.
 func (e *Engine) takesShort(op *Op) bool {
@@ -44,8 +46,8 @@ func (e *Engine) takesShort(op *Op) bool {
 // beginShort shows this rank's input to the node.
 func (e *Engine) beginShort(op *Op) {
 	s := &e.short
-	*s = short{count: s.count + 1, open: true, landing: s.landing}
-	if len(e.cfg.Layout.Nodes) > 1 {
+	*s = short{count: s.count + 1, open: true}
+	if e.rounds() > 0 {
 		s.seq = e.next
 		e.next++
 	}
@@ -71,7 +73,7 @@ func (e *Engine) advanceShort() (moved bool, err error) {
 			return moved, err
 		}
 	}
-	for s.round < e.mem.exchange.Rounds() && len(e.cfg.Layout.Nodes) > 1 {
+	for s.round < e.rounds() {
 		m, err := e.exchangeRound()
 		if !m || err != nil {
 			return moved, err
@@ -82,13 +84,16 @@ func (e *Engine) advanceShort() (moved bool, err error) {
 		return moved, nil
 	}
 	s.open = false
-	if len(e.cfg.Layout.Nodes) > 1 {
+	if e.rounds() > 0 {
 		e.head = e.next
 		atomic.StoreUint32(e.mem.doneWord(e.local), s.seq)
 		e.ringNode()
 	}
 	return true, nil
 }
+
+// gatherLooks is how often a rank looks at a flag in a row: a flag that was about to be set is seen within nanoseconds.
+const gatherLooks = 32
 
 // gather adds the node's inputs once all are there.
 func (e *Engine) gather() (moved bool, err error) {
@@ -98,8 +103,10 @@ func (e *Engine) gather() (moved bool, err error) {
 			continue
 		}
 		l := e.mem.flatLine(s.count, s.waited)
-		if atomic.LoadUint32(&l.seq) != s.count {
-			return moved, nil
+		for looks := 0; atomic.LoadUint32(&l.seq) != s.count; looks++ {
+			if looks == gatherLooks {
+				return moved, nil
+			}
 		}
 		if l.tag != e.op.Tag {
 			return moved, &MismatchError{Rank: e.cfg.Layout.Nodes[e.node][s.waited]}
@@ -138,7 +145,7 @@ func (e *Engine) gather() (moved bool, err error) {
 // addShort adds e.srcs into what is sent next or, at the end, the user's buffer.
 func (e *Engine) addShort(scales []float64) {
 	spec, dst := e.op.Spec, e.op.Dst
-	if rounds := e.mem.exchange.Rounds(); len(e.cfg.Layout.Nodes) > 1 && e.short.round < rounds {
+	if e.short.round < e.rounds() {
 		spec.Divisor = 0
 		dst = e.mem.outbound(e.short.count, e.local, e.short.round)[:len(e.op.Src)]
 	}
@@ -156,7 +163,7 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 		if !before(s.seq, e.links[rank].Limit()) {
 			return false, nil
 		}
-		if err := e.send(rank, s.landing+at, s.seq, mine); err != nil {
+		if err := e.send(rank, e.exchanges+at, s.seq, mine); err != nil {
 			return false, err
 		}
 		s.posted = true
@@ -177,7 +184,7 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 	if n == 0 {
 		return true, nil
 	}
-	theirs := e.landings[s.landing+at][:n]
+	theirs := e.landings[e.exchanges+at][:n]
 	if e.srcs = append(e.srcs[:0], mine, theirs); first {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}
@@ -199,7 +206,7 @@ func (e *Engine) partner() int {
 func (e *Engine) stalledShort(add func(rank int)) {
 	s := &e.short
 	if s.added {
-		node, _ := e.mem.exchange.Partner(e.node, min(s.round, e.mem.exchange.Rounds()-1))
+		node, _ := e.mem.exchange.Partner(e.node, min(s.round, e.rounds()-1))
 		add(e.cfg.Layout.Nodes[node][e.local])
 		return
 	}
