@@ -129,27 +129,28 @@ func (e *Engine) finished() bool {
 	return e.op.SrcShare == NotShared || !before(e.mem.through(), e.head-1)
 }
 
-// advance does whatever can be done now and reports whether anything was. It looks at every link if thorough, which a look
-// before a sleep must be, or else at those where something is most likely to come.
-func (e *Engine) advance(thorough bool) (bool, error) {
+// advance does whatever can be done now and reports whether anything was. The links come last, so that what is granted
+// travels with the messages of this turn instead of by itself. thorough is a look before a sleep: at all links, and once
+// more at the work, since a poll that brings no event can still have brought a grant.
+func (e *Engine) advance(thorough bool) (moved bool, err error) {
+	if moved, err = e.work(); err != nil || len(e.open) == 0 || e.finished() {
+		return moved, err
+	}
+	m, err := e.poll(thorough)
+	if moved = moved || m; moved || err != nil || !thorough {
+		return moved, err
+	}
+	return e.work()
+}
+
+// work takes the collective as far as it goes without news from the links.
+func (e *Engine) work() (moved bool, err error) {
 	if e.broken.Load() {
 		return false, *e.cause.Load()
 	}
-	if e.short.open && len(e.open) == 0 {
-		return e.advanceShort()
-	}
 	e.grant()
-	moved := false
-	if len(e.open) > 0 {
-		m, err := e.poll(thorough)
-		if err != nil {
-			return false, err
-		}
-		moved = m
-	}
 	if e.short.open {
-		m, err := e.advanceShort()
-		return moved || m, err
+		return e.advanceShort()
 	}
 	if e.more && e.next-e.head < uint32(e.mem.slots) && before(e.next, e.limit) {
 		it := &e.ring[e.next%uint32(e.mem.slots)]
