@@ -282,7 +282,7 @@ func initWorld(t testing.TB, nodeOf []int, host string, o Options) []*Comm {
 // TestInitOverTCPGivesTheSameBits compares tcp, over IPv4 and IPv6, with the oracle that the in-memory transport is
 // compared with.
 func TestInitOverTCPGivesTheSameBits(t *testing.T) {
-	const count = 50_001
+	const count = 70_001
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		for name, nodeOf := range layouts {
 			t.Run(name+"/"+host, func(t *testing.T) {

@@ -34,7 +34,7 @@ func sequence(t *testing.T, comms []*Comm, calls int) {
 		ctx := context.Background()
 		common := rand.New(rand.NewPCG(uint64(np), uint64(calls)))
 		mine := rand.New(rand.NewPCG(uint64(c.Rank()), 1))
-		memory, err := c.Alloc(4 * 20_000)
+		memory, err := c.Alloc(4 * 70_000)
 		if err != nil {
 			return err
 		}
@@ -42,7 +42,7 @@ func sequence(t *testing.T, comms []*Comm, calls int) {
 			for range mine.IntN(3) * mine.IntN(30) {
 				runtime.Gosched()
 			}
-			count, root := []int{0, 1, 12, 13, 700, 5000, 20_000}[common.IntN(7)], common.IntN(np)
+			count, root := []int{0, 1, 12, 13, 700, 5000, 20_000, 70_000}[common.IntN(8)], common.IntN(np)
 			x, inPlace := make([]int32, count), common.IntN(2) == 0
 			if common.IntN(3) == 0 {
 				x = View[int32](memory)[:count]

@@ -4,9 +4,11 @@ package schedule
 
 import "math/bits"
 
-// maxExchanged bounds what the ranks of a node send in an exchange, each round
-// and rank counted: beyond it, one copy of the data on trees is cheaper.
-const maxExchanged = 64 << 10
+// maxExchanged is up to how many bytes two nodes of one rank exchange. More
+// rounds, and ranks that all send what the node has, make the bound smaller:
+// then trees, on which one copy of the data travels, are cheaper. Measured on
+// two and four nodes of one rank and two of two (docs/performance.md).
+const maxExchanged = 256 << 10
 
 // Exchange is how a small AllReduce or a Barrier goes on a layout that allows
 // it: recursive doubling instead of trees. In round r each rank and its
@@ -29,7 +31,7 @@ func NewExchange(l *Layout) Exchange {
 		return Exchange{}
 	}
 	rounds := bits.Len(uint(n)) - 1
-	return Exchange{rounds: rounds, bytes: int64(maxExchanged / (local * rounds) / align * align)}
+	return Exchange{rounds: rounds, bytes: int64(maxExchanged / (local * local * rounds) / align * align)}
 }
 
 // Rounds returns the number of rounds, 0 if there is no exchange.
