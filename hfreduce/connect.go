@@ -163,17 +163,28 @@ func (f *processFabric) strangers() (accepted, refused uint64) { return f.sessio
 
 // policy looks at the ranks with which this one shares processors, whatever node they count as.
 func (f *processFabric) policy() wait.Policy {
-	mine, sharers, crowded := f.peers[f.self].Seat, 0, false
-	all := mine.CPUs
+	seats := make([]bootstrap.Seat, len(f.peers))
 	for rank, p := range f.peers {
-		if p.Seat.Machine != mine.Machine || mine.CPUs != "" && p.Seat.CPUs.Intersection(mine.CPUs) == "" {
+		seats[rank] = p.Seat
+	}
+	return wait.DefaultPolicy(sharing(seats, f.self))
+}
+
+// sharing returns with how many ranks, itself included, a rank shares how many processors, and whether some of them are of
+// its own process. A rank that does not know its processors may run on any of the machine's.
+func sharing(seats []bootstrap.Seat, self int) (ranks, processors int, crowded bool) {
+	mine := seats[self]
+	all := mine.CPUs
+	for rank, s := range seats {
+		apart := mine.CPUs != "" && s.CPUs != "" && s.CPUs.Intersection(mine.CPUs) == ""
+		if s.Machine != mine.Machine || apart {
 			continue
 		}
-		sharers++
-		all = all.Union(p.Seat.CPUs)
-		crowded = crowded || rank != f.self && p.Seat.Process == mine.Process
+		ranks++
+		all = all.Union(s.CPUs)
+		crowded = crowded || rank != self && s.Process == mine.Process
 	}
-	return wait.DefaultPolicy(sharers, all.Count(), crowded)
+	return ranks, all.Count(), crowded
 }
 
 func (f *processFabric) close(ctx context.Context) error {

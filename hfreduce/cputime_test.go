@@ -5,6 +5,7 @@ package hfreduce
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func steadyUse(t *testing.T, watched, enough time.Duration) (least time.Duration
 // TestWaitingUsesNoProcessor measures processor time, not time: communicators that nobody uses must cost nothing, and ranks
 // that wait for one that does not come must have gone to sleep after a while.
 func TestWaitingUsesNoProcessor(t *testing.T) {
-	const settle, watched = 100 * time.Millisecond, 500 * time.Millisecond
+	const watched = 500 * time.Millisecond
 	for name, nodeOf := range map[string][]int{"one node": {0, 0, 0}, "two nodes": {0, 1, 1}} {
 		t.Run(name, func(t *testing.T) {
 			comms := initWorld(t, nodeOf, "127.0.0.1", Options{})
@@ -52,10 +53,12 @@ func TestWaitingUsesNoProcessor(t *testing.T) {
 			for _, count := range []int{1, 100_000} { // of the short way and of the pipeline
 				ended := make(chan error, 2)
 				for _, c := range comms[1:] {
-					x := make([]float32, count)
+					x, before := make([]float32, count), c.stats.started.Load()
 					go func() { ended <- c.AllReduce(context.Background(), Host(x), Host(x), Sum) }()
+					for c.stats.started.Load() == before {
+						runtime.Gosched()
+					}
 				}
-				time.Sleep(settle)
 				limit := 2 * watched * 5 / 100
 				used := steadyUse(t, watched, limit)
 				x := make([]float32, count)

@@ -11,7 +11,9 @@ import (
 )
 
 // Memory is a piece of the node's shared memory, made by Comm.Alloc. Collectives on the same Comm read it in place:
-// its data is not copied into the segment first. It lies outside the Go heap and is zero at first.
+// its data is not copied into the segment first, and results in place are written by other ranks. It lies outside the Go
+// heap and is zero at first. After a collective on it has failed, ranks that have not heard of that yet may still write to
+// it: its contents mean nothing any more, also if they are set anew.
 type Memory struct {
 	comm  *Comm
 	block hostmem.Block
