@@ -98,6 +98,7 @@ func TestBadOptions(t *testing.T) {
 		{"negative rank", func(o *Options) { o.Rank = -1 }, nil, "Rank -1 is not within"},
 		{"world size", func(o *Options) { o.WorldSize = -2 }, nil, "WorldSize -2 is not positive"},
 		{"chunk", func(o *Options) { o.ChunkBytes = 5000 }, nil, "ChunkBytes 5000 is not a multiple of 4096"},
+		{"one pass", func(o *Options) { o.OnePassBytes = 1 << 30 }, nil, "OnePassBytes 1073741824 is more than"},
 		{"slots", func(o *Options) { o.Slots = 1000 }, nil, "Slots 1000 is not within 1..256"},
 		{"transport", func(o *Options) { o.Transport = "pigeon" }, nil, `Transport "pigeon" is unknown`},
 		{"ports", func(o *Options) { o.PortRange = "9-3" }, nil, `PortRange "9-3" is not`},
@@ -128,14 +129,14 @@ func TestBadOptions(t *testing.T) {
 func TestOptionsFromEnvironment(t *testing.T) {
 	env := map[string]string{
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
-		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "5", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
+		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "5", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
 	}
 	o := Options{Slots: 6}
 	rendezvous, launcher, err := o.resolve(func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 6 || o.Timeout != 7*time.Second || o.Node != "n1" {
+	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 6 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" {
 		t.Errorf("options %v", o)
 	}
 	if launcher != "torchrun" || len(rendezvous) == 0 || rendezvous[0] != "10.0.0.1:4001" {

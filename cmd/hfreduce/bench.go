@@ -125,18 +125,22 @@ func (c *benchCommand) bind(comms []*hfreduce.Comm) error {
 	if err != nil {
 		return err
 	}
-	ranks := comms[0].Ranks()
-	self, index, sharers := ranks[comms[0].Rank()], 0, 0
+	index, sharers := onMachine(comms[0].Ranks(), comms[0].Rank())
+	return cpus.Bind(binding.Place(allowed, nodes, index, sharers))
+}
+
+// onMachine returns the number of a rank among those of its machine, and how many they are.
+func onMachine(ranks []hfreduce.RankInfo, rank int) (index, count int) {
 	for _, r := range ranks {
-		if r.Machine != self.Machine {
+		if r.Machine != ranks[rank].Machine {
 			continue
 		}
-		if r.Rank == self.Rank {
-			index = sharers
+		if r.Rank == rank {
+			index = count
 		}
-		sharers++
+		count++
 	}
-	return cpus.Bind(binding.Place(allowed, nodes, index, sharers))
+	return index, count
 }
 
 // classify gives an error of the job its exit code.

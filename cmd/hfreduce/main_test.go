@@ -240,6 +240,15 @@ func TestBadInput(t *testing.T) {
 	})
 }
 
+func TestOnMachine(t *testing.T) {
+	ranks := []hfreduce.RankInfo{{Rank: 0, Machine: "a"}, {Rank: 1, Machine: "b"}, {Rank: 2, Machine: "a", Node: 1}, {Rank: 3, Machine: "a"}}
+	for rank, want := range [][2]int{{0, 3}, {0, 1}, {1, 3}, {2, 3}} {
+		if index, count := onMachine(ranks, rank); index != want[0] || count != want[1] {
+			t.Errorf("rank %d is number %d of %d on its machine, want %v", rank, index, count, want)
+		}
+	}
+}
+
 func TestBadInputOfBenchTune(t *testing.T) {
 	checkBadInput(t, []badInput{
 		{"bench tune --rounds 0", "", "--rounds 0", "give at least 1"},

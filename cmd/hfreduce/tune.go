@@ -48,35 +48,43 @@ func (c *tuneCommand) Run(s *system) error {
 	defer os.RemoveAll(folder)
 	progress := newProgress(s.stderr)
 	defer progress.Hide()
-	measure := func(env []string, sizes []int64) (map[int64]float64, error) {
-		return c.measure(s, self, folder, env, sizes)
-	}
 	answer := func(q tune.Question) (tune.Answer, error) {
-		a, err := q.Ask(c.Rounds, measure, progress.Step)
+		a, err := q.Ask(c.Rounds, func(env []string, sizes []int64) (map[int64]float64, error) {
+			return c.measure(s, self, folder, env, sizes)
+		}, progress.Step)
 		progress.Hide()
-		if err != nil {
-			return a, err
+		if err == nil {
+			_, err = fmt.Fprintln(s.stdout, a.Table())
 		}
-		_, err = fmt.Fprintln(s.stdout, a.Table())
 		return a, err
 	}
-	fmt.Fprintf(s.stdout, "# hfreduce version %s, %d ranks on %d nodes, float sum, out of place, medians of %d rounds\n", hfreduce.Version(), c.NP, c.Nodes, c.Rounds)
-	if c.Nodes == 1 { // between nodes the layout alone decides
-		a, err := answer(tune.OnePassQuestion())
-		if err != nil {
-			return tuneError(err)
-		}
-		defer fmt.Fprintf(s.stdout, "%s=%d   # default %d\n", tune.OnePass, max(1, a.Threshold(tune.Always, tune.Slack)), hfreduce.DefaultOnePassBytes)
-	}
-	a, err := answer(tune.PipelineQuestion(int64(c.Largest)))
+	fmt.Fprintf(s.stdout, "# hfreduce version %s, ranks: %d, nodes: %d, float sum, out of place, medians of %d rounds\n", hfreduce.Version(), c.NP, c.Nodes, c.Rounds)
+	settings, err := c.ask(answer)
 	if err != nil {
 		return tuneError(err)
 	}
+	_, err = fmt.Fprint(s.stdout, settings)
+	return err
+}
+
+// ask asks what there is to ask and returns the settings that follow, a line each.
+func (c *tuneCommand) ask(answer func(tune.Question) (tune.Answer, error)) (settings string, err error) {
+	if c.Nodes == 1 { // between nodes the layout alone decides
+		a, err := answer(tune.OnePassQuestion())
+		if err != nil {
+			return "", err
+		}
+		settings = fmt.Sprintf("%s=%d   # default %d\n", tune.OnePass, max(1, a.Threshold(tune.Always, tune.Slack)), hfreduce.DefaultOnePassBytes)
+	}
+	a, err := answer(tune.PipelineQuestion(int64(c.Largest)))
+	if err != nil {
+		return "", err
+	}
 	best, mean := a.Best()
 	for i, def := range []int{hfreduce.DefaultChunkBytes, hfreduce.DefaultSlots} {
-		fmt.Fprintf(s.stdout, "%s   # default %d; on the mean %.0f%% above the best of each size\n", a.Choices[best].Env[i], def, 100*(mean-1))
+		settings += fmt.Sprintf("%s   # default %d; on the mean %.0f%% above the best of each size\n", a.Choices[best].Env[i], def, 100*(mean-1))
 	}
-	return nil
+	return settings, nil
 }
 
 func tuneError(err error) error {
@@ -92,10 +100,9 @@ func (c *tuneCommand) measure(s *system, self, folder string, env []string, size
 	if err := os.WriteFile(name, nil, 0o600); err != nil { // emptied, it is taken again
 		return nil, err
 	}
-	step := sizes[1:]
 	factor := int64(2)
-	if len(step) > 0 {
-		factor = step[0] / sizes[0]
+	if len(sizes) > 1 {
+		factor = sizes[1] / sizes[0]
 	}
 	var output bytes.Buffer
 	o := launch.Options{
