@@ -152,13 +152,16 @@ func (e *Engine) work() (moved bool, err error) {
 	if e.short.open {
 		return e.advanceShort()
 	}
-	if e.more && e.next-e.head < uint32(e.mem.slots) && before(e.next, e.limit) {
+	for e.more && e.next-e.head < uint32(e.mem.slots) && before(e.next, e.limit) {
 		it := &e.ring[e.next%uint32(e.mem.slots)]
 		e.begin(it, e.cut, e.next)
 		e.next++
 		e.stage(it)
 		e.cut, e.more = e.cursor.Next()
 		moved = true
+		if e.localSize > 1 {
+			break // what was staged is to be added while it is in the cache; a rank that stages nothing sends all it may
+		}
 	}
 	for seq := e.head; seq != e.next; seq++ {
 		m, err := e.step(&e.ring[seq%uint32(e.mem.slots)])

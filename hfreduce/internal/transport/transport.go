@@ -109,8 +109,8 @@ func (c *LinkConfig) Posts() int {
 type Link interface {
 	// Peer returns the rank at the other end.
 	Peer() int
-	// Post queues the message, and sends it at once if nothing is before it. Errors: ErrNoCredit, ErrPosts (nothing
-	// has changed), or the broken link's *PeerError, ErrClosed.
+	// Post queues the message; it leaves in the next Poll or Flush at the latest, together with what was posted before it.
+	// Errors: ErrNoCredit, ErrPosts (nothing has changed), or the broken link's *PeerError, ErrClosed.
 	Post(m Message) error
 	// Poll moves bytes both ways, a bounded amount, and fills ev with completions; len(ev) must be at least 1. An error
 	// comes with no events; it is sticky.

@@ -62,7 +62,8 @@ func (l *Link) Limit() uint32 { return l.credits.Limit() }
 // Grant implements transport.Link.
 func (l *Link) Grant(limit uint32) { l.credits.Grant(limit) }
 
-// Post implements transport.Link. Sent means that the kernel has all bytes.
+// Post implements transport.Link. Sent means that the kernel has all bytes. They leave in the next Poll, so that what is
+// posted in a row goes in one call.
 func (l *Link) Post(m transport.Message) error {
 	switch {
 	case l.err != nil:
@@ -76,9 +77,6 @@ func (l *Link) Post(m transport.Message) error {
 	}
 	l.out.posts++
 	l.out.push(header{kind: kindMessage, landing: m.Landing, seq: m.Seq, tag: m.Tag, bytes: uint32(len(m.Payload))}, m.Payload)
-	if l.out.n == 1 { // else the kernel took no more, and Poll will try again
-		l.send()
-	}
 	return nil
 }
 

@@ -11,13 +11,15 @@ import (
 // The way out:
 //
 //  1. Post puts the message in the ring (link.go)
-//  2. gather: headers and payloads of the oldest frames become one vector; headers get the grant of this moment
+//  2. Poll, gather: headers and payloads of the oldest frames become one vector; headers get the grant of this moment
 //  3. sendmsg, which may take any part of it
 //  4. advance: frames that are gone entirely leave the ring; for messages an event is kept until Poll returns it
 const (
-	maxGather = 16        // frames in one call
-	maxCall   = 256 << 10 // bytes in one call: the kernel copies them while the GC can't stop this thread
-	maxMoved  = 1 << 20   // bytes in one Poll each way, so that it stays short
+	maxGather = 16 // frames in one call
+	// Bytes in one call, for which the GC can't stop this thread: 1 MiB takes some 100 us. Large calls are much cheaper
+	// by the byte: as long as one lasts, the peer's packets wait for the socket and are then taken in a row.
+	maxCall  = 1 << 20
+	maxMoved = 1 << 20 // bytes in one Poll each way, so that it stays short
 	// A message of at most inlineBytes that goes alone is put behind its header: one piece of memory costs the kernel less.
 	inlineBytes = 1 << 10
 	spare       = 2 // places in the ring beside posts: for a grant and the close
