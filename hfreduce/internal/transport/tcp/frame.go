@@ -3,13 +3,14 @@
 package tcp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
 
-// A link's byte stream is a row of frames, each a header and, for a message, its payload:
+// A link's byte stream is a row of frames, each a header and, for a message, its payload and a padding to whole units:
 //
 //	0  "HFD"       so that a stream that lost its place is noticed
 //	3  kind
@@ -18,9 +19,24 @@ import (
 //	12 tag         of a message; else 0
 //	16 grant       the sender's latest grant, in every frame
 //	20 length      of a message's payload; else 0
+//	24             0
+//	64 payload     then 0 to 63 bytes of any value
 //
 // Numbers are little-endian. Grants never go back.
-const headerBytes = 24
+//
+// All begins at multiples of a unit so that the kernel's copies, which go on in its buffers where the last one ended, find
+// source and destination aligned alike. On AMD's Zen `rep movsb` takes twice as long if the destination is 16 to 31 bytes
+// behind the source, modulo 4096, and 16 times as long if it is 1 to 15 bytes behind.
+const (
+	unit        = 64
+	headerBytes = unit
+	fieldBytes  = 24 // of the header; the rest is 0
+)
+
+// padding returns the number of bytes between a payload of n bytes and the next frame.
+func padding(n int) int { return -n & (unit - 1) }
+
+var zeros [unit]byte
 
 // kind is what a frame is for.
 type kind uint8
@@ -37,7 +53,7 @@ type header struct {
 	landing, seq, tag, grant, bytes uint32
 }
 
-// encode writes h to b.
+// encode writes h to b, in which all but the fields is 0.
 func (h *header) encode(b *[headerBytes]byte) {
 	copy(b[:], "HFD")
 	b[3] = byte(h.kind)
@@ -57,7 +73,7 @@ func decode(b []byte) (header, error) {
 		tag: binary.LittleEndian.Uint32(b[12:]), grant: binary.LittleEndian.Uint32(b[16:]),
 		bytes: binary.LittleEndian.Uint32(b[20:]),
 	}
-	if string(b[:3]) != "HFD" || h.kind < kindMessage || h.kind > kindOpen {
+	if string(b[:3]) != "HFD" || h.kind < kindMessage || h.kind > kindOpen || !bytes.Equal(b[fieldBytes:], zeros[fieldBytes:]) {
 		return header{}, fmt.Errorf("%w: %x is not a frame header", transport.ErrProtocol, b)
 	}
 	if h.kind != kindMessage && (h.landing|h.seq|h.tag|h.bytes) != 0 {

@@ -33,6 +33,7 @@ func TestHeaderLayout(t *testing.T) {
 	var b [headerBytes]byte
 	h.encode(&b)
 	want := append([]byte("HFD\x01"), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
+	want = append(want, make([]byte, 40)...)
 	if !bytes.Equal(b[:], want) {
 		t.Errorf("got %x, want %x", b, want)
 	}

@@ -13,7 +13,7 @@ import (
 
 // The way in. A header comes through the buffer, together with as much of what follows as fits: a small message costs
 // one call and a small copy. A payload that is not all in the buffer is received straight into its landing area, and
-// what the kernel has behind it, the next header, into the buffer in the same call.
+// what the kernel has behind it, padding and the next header, into the buffer in the same call.
 const (
 	bufferBytes = 8 << 10
 	// A message of at least largeBytes is probably followed by one of its kind: behind it only a header is read, so that
@@ -30,6 +30,7 @@ type receiver struct {
 	vec     vector
 	current header // of the message whose payload is being received
 	rest    []byte // of its landing area, not yet written
+	skip    int    // bytes of padding to come before the next header, once rest is complete
 	within  bool   // a payload is being received
 	drained bool   // the kernel had no more in the last call of this Poll
 	err     error  // why the link is broken, once nothing more can be received
@@ -41,15 +42,13 @@ func (l *Link) receive(ev []transport.Event) int {
 	in.drained = false
 	n := 0
 	for moved := 0; n < len(ev) && in.err == nil; {
+		in.unbuffer()
 		switch {
-		case in.within:
-			in.unbuffer()
-			if len(in.rest) == 0 {
-				ev[n] = in.finish()
-				n++
-				continue
-			}
-		case in.w-in.r >= headerBytes:
+		case in.within && len(in.rest) == 0:
+			ev[n] = in.finish()
+			n++
+			continue
+		case !in.within && in.w-in.r >= headerBytes:
 			h, err := decode(in.buf[in.r:])
 			in.r += headerBytes
 			if err == nil {
@@ -94,16 +93,21 @@ func (l *Link) begin(h header) error {
 	if !l.credits.MayReceive(h.seq) {
 		return fmt.Errorf("%w: a message of item %d, granted are those before %d", transport.ErrProtocol, h.seq, l.credits.Granted())
 	}
-	l.in.current, l.in.rest, l.in.within = h, area[:h.bytes], true
+	l.in.current, l.in.rest, l.in.skip, l.in.within = h, area[:h.bytes], padding(int(h.bytes)), true
 	raceWrite(l.in.rest)
 	return nil
 }
 
-// unbuffer moves what the buffer has of the payload.
+// unbuffer moves what the buffer has of the payload, and drops what it has of the padding.
 func (in *receiver) unbuffer() {
 	n := copy(in.rest, in.buf[in.r:in.w])
 	in.rest = in.rest[n:]
 	in.r += n
+	if len(in.rest) == 0 {
+		n = min(in.skip, in.w-in.r)
+		in.skip -= n
+		in.r += n
+	}
 }
 
 // finish ends a message.
@@ -114,7 +118,7 @@ func (in *receiver) finish() transport.Event {
 }
 
 // fetch does one call and returns the number of bytes. What the buffer holds then is less than a header, or nothing if a
-// payload is being received.
+// payload or its padding is being received.
 func (l *Link) fetch() int {
 	in := &l.in
 	in.w = copy(in.buf[:], in.buf[in.r:in.w])
@@ -124,7 +128,7 @@ func (l *Link) fetch() int {
 	if len(direct) == len(in.rest) { // else what comes behind it is still payload, and would be copied
 		ahead := in.buf[in.w:]
 		if in.within && in.current.bytes >= largeBytes {
-			ahead = ahead[:headerBytes]
+			ahead = ahead[:in.skip+headerBytes]
 		}
 		in.vec.add(ahead)
 	}

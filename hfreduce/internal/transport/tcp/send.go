@@ -15,7 +15,7 @@ import (
 //  3. sendmsg, which may take any part of it
 //  4. advance: frames that are gone entirely leave the ring; for messages an event is kept until Poll returns it
 const (
-	maxGather = 16 // frames in one call
+	maxGather = 16 // frames in one call, each in up to 3 pieces
 	// Bytes in one call, for which the GC can't stop this thread: 1 MiB takes some 100 us. Large calls are much cheaper
 	// by the byte: as long as one lasts, the peer's packets wait for the socket and are then taken in a row.
 	maxCall  = 1 << 20
@@ -31,6 +31,9 @@ type outgoing struct {
 	wire    [headerBytes + inlineBytes]byte // the header and, where it goes alone, a small payload
 	payload []byte
 }
+
+// bytes returns the length of the frame.
+func (o *outgoing) bytes() int { return headerBytes + len(o.payload) + padding(len(o.payload)) }
 
 // sender is the sending half of a link.
 type sender struct {
@@ -115,16 +118,27 @@ func (s *sender) gather(grant uint32) {
 		}
 		if s.n == 1 && skip == 0 && len(o.payload) <= inlineBytes {
 			raceRead(o.payload)
-			s.vec.add(o.wire[:headerBytes+copy(o.wire[headerBytes:], o.payload)])
+			clear(o.wire[headerBytes+copy(o.wire[headerBytes:], o.payload) : o.bytes()])
+			s.vec.add(o.wire[:o.bytes()])
 			return
 		}
-		s.vec.add(o.wire[min(skip, headerBytes):headerBytes])
-		rest := o.payload[max(skip-headerBytes, 0):]
-		rest = rest[:min(len(rest), room)]
-		raceRead(rest)
-		s.vec.add(rest)
-		room -= len(rest)
+		room -= s.add(o, skip, room)
 	}
+}
+
+// add appends what is left of a frame of which skip bytes have left, with at most room bytes of its payload, the number of
+// which it returns.
+func (s *sender) add(o *outgoing, skip, room int) int {
+	s.vec.add(o.wire[min(skip, headerBytes):headerBytes])
+	skip = max(skip-headerBytes, 0)
+	rest := o.payload[min(skip, len(o.payload)):]
+	part := rest[:min(len(rest), room)]
+	raceRead(part)
+	s.vec.add(part)
+	if len(part) == len(rest) {
+		s.vec.add(zeros[max(skip-len(o.payload), 0):padding(len(o.payload))])
+	}
+	return len(part)
 }
 
 // advance notes that n bytes have left.
@@ -135,10 +149,10 @@ func (l *Link) advance(n int) {
 		if s.gone == 0 {
 			l.credits.Told(o.head.grant)
 		}
-		take := min(n, headerBytes+len(o.payload)-s.gone)
+		take := min(n, o.bytes()-s.gone)
 		n -= take
 		s.gone += take
-		if s.gone < headerBytes+len(o.payload) {
+		if s.gone < o.bytes() {
 			return
 		}
 		s.complete(o)

@@ -80,7 +80,7 @@ func configure(fd, sendBuffer, receiveBuffer int) error {
 // of a Link, which is on the heap, so its address does not change.
 type vector struct {
 	msg  unix.Msghdr
-	iov  [2 * maxGather]unix.Iovec
+	iov  [3 * maxGather]unix.Iovec
 	used int
 	asks int // bytes in all
 }
