@@ -115,7 +115,7 @@ func (e *Engine) gather() (moved bool, err error) {
 	}
 	s.added = true
 	n := len(e.op.Src)
-	if n == 0 {
+	if n == 0 || e.sendsInput() {
 		return true, nil
 	}
 	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
@@ -142,12 +142,24 @@ func (e *Engine) gather() (moved bool, err error) {
 	return true, nil
 }
 
+// sendsInput reports whether the node's sum is this rank's input, and is sent from where it lies.
+func (e *Engine) sendsInput() bool { return e.localSize == 1 && !e.op.Scaled && e.rounds() > 0 }
+
+// outbound returns what this rank sends in the round at hand.
+func (e *Engine) outbound() []byte {
+	s := &e.short
+	if s.round == 0 && e.sendsInput() {
+		return e.op.Src
+	}
+	return e.mem.outbound(s.count, e.local, s.round)[:len(e.op.Src)]
+}
+
 // addShort adds e.srcs into what is sent next or, at the end, the user's buffer.
 func (e *Engine) addShort(scales []float64) {
 	spec, dst := e.op.Spec, e.op.Dst
 	if e.short.round < e.rounds() {
 		spec.Divisor = 0
-		dst = e.mem.outbound(e.short.count, e.local, e.short.round)[:len(e.op.Src)]
+		dst = e.outbound()
 	}
 	spec.Reduce(dst, nil, e.srcs, scales)
 }
@@ -157,7 +169,7 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 	s := &e.short
 	node, first := e.mem.exchange.Partner(e.node, s.round)
 	rank, n := e.cfg.Layout.Nodes[node][e.local], len(e.op.Src)
-	mine := e.mem.outbound(s.count, e.local, s.round)[:n]
+	mine := e.outbound()
 	at := e.mem.exchangeLanding(s.count, s.round)
 	if !s.posted {
 		if !before(s.seq, e.links[rank].Limit()) {
@@ -170,8 +182,8 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 		s.unsent++
 	}
 	a := &e.inbound[at]
-	if !a.fresh {
-		return false, nil
+	if !a.fresh || s.unsent > 0 && s.round == e.rounds()-1 && e.sendsInput() {
+		return false, nil // the sum may overwrite the input
 	}
 	a.fresh = false
 	switch {
