@@ -53,13 +53,14 @@ type Engine struct {
 	head  uint32 // oldest item that this rank is not through with
 	limit uint32 // what was last granted to the peers
 
-	links     []transport.Link // by rank, nil where there is none
-	open      []openLink       // the same, without gaps
-	landings  [][]byte         // what links deliver into
-	arrivals  []arrival        // by landing area of the pipeline
-	looks     uint             // of exchanges at links
-	exchanges uint32           // number of the first landing area of exchanges
-	inbound   []arrival        // by landing area of exchanges
+	links     []transport.Link       // by rank, nil where there is none
+	open      []openLink             // the same, without gaps
+	redirect  []transport.Redirector // by rank, nil where the link is none
+	landings  [][]byte               // what links deliver into
+	arrivals  []arrival              // by landing area of the pipeline
+	looks     uint                   // of exchanges at links
+	exchanges uint32                 // number of the first landing area of exchanges
+	inbound   []arrival              // by landing area of exchanges
 	events    [16]transport.Event
 
 	short  short
@@ -112,6 +113,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e.localSize = len(cfg.Layout.Nodes[e.node])
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
+	e.redirect = make([]transport.Redirector, len(e.links))
 	e.landings = e.mem.landings(e.local)
 	e.arrivals = make([]arrival, e.mem.slots*e.mem.shards*phases)
 	e.exchanges = uint32(len(e.arrivals))
@@ -119,6 +121,7 @@ func New(cfg Config) (*Engine, error) {
 	e.ring = make([]item, e.mem.slots)
 	for i := range e.ring {
 		e.ring[i].own = make([]Shard, 0, (e.mem.shards+e.localSize-1)/e.localSize)
+		e.ring[i].away = make([]bool, cap(e.ring[i].own))
 	}
 	e.srcs = make([][]byte, 0, e.localSize+2)
 	e.part = make([][]byte, 0, e.localSize+2)
@@ -173,6 +176,7 @@ func (e *Engine) LinkConfig() transport.LinkConfig {
 // AddLink gives the engine the link to a rank.
 func (e *Engine) AddLink(rank int, l transport.Link) {
 	e.links[rank] = l
+	e.redirect[rank], _ = l.(transport.Redirector)
 	e.open = append(e.open, openLink{l, rank})
 	l.Grant(e.mem.through() + uint32(e.mem.slots) + 1) // the next advance grants the same to the older links
 }

@@ -28,6 +28,7 @@ type item struct {
 	spread  bool   // own shards are reduced straight into the buffers of all ranks of the node
 
 	own  []Shard // this rank's shards: shard number own[i] is local+i*localSize
+	away []bool  // of own shards: the parent's message lands in dst, not in the slot
 	left int     // own shards that are not complete
 	out  bool    // this rank's output has been copied out (or it has none)
 }
@@ -38,8 +39,9 @@ func (e *Engine) ownShard(i int) int { return e.local + i*e.localSize }
 // begin prepares the ring entry for the plan's next item.
 func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 	op := e.op
-	own := it.own[:0]
-	*it = item{seq: seq, slot: int(seq % uint32(e.mem.slots)), cut: cut, flow: op.Plan.Flow(cut.Flow), lo: cut.Lo, bytes: cut.Hi - cut.Lo}
+	own, away := it.own[:0], it.away
+	clear(away)
+	*it = item{away: away, seq: seq, slot: int(seq % uint32(e.mem.slots)), cut: cut, flow: op.Plan.Flow(cut.Flow), lo: cut.Lo, bytes: cut.Hi - cut.Lo}
 	tree := it.flow.Tree
 	it.parent = tree.Parent(e.node)
 	it.child, it.children = tree.Children(e.node)
@@ -67,7 +69,26 @@ func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 		it.direct = it.dst != nil && it.flow.Up && (it.parent < 0 || it.flow.Pair)
 		it.private = it.direct && e.localSize == 1
 	}
+	if it.dst != nil && !it.direct && it.parent >= 0 && e.localSize == 1 {
+		e.redirectResults(it)
+	}
 	it.bare = e.localSize == 1 && it.src != nil && !op.Scaled && it.parent >= 0 && (it.flow.Pair || it.children == 0)
+}
+
+// redirectResults makes the parent's messages land in the buffer of the node's only rank, where its links can do so. In
+// place that is safe: a result comes after what lies in its place has been sent.
+func (e *Engine) redirectResults(it *item) {
+	for i := range it.own {
+		shard := e.ownShard(i)
+		landing := e.mem.landing(it.slot, shard, Parent)
+		if a := &e.arrivals[landing]; a.fresh && a.seq == it.seq {
+			continue
+		}
+		lo, hi := e.bounds(it, shard)
+		if r := e.redirect[e.peer(it.parent, shard)]; r != nil && lo < hi {
+			it.away[i] = r.Redirect(landing, it.seq, it.dst[lo:hi:hi])
+		}
+	}
 }
 
 // bounds returns the range of a shard within the item.

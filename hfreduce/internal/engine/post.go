@@ -25,11 +25,12 @@ func (e *Engine) granted(it *item, shard int) uint8 {
 // post sends the own shard's partial sum or result to a neighbour.
 func (e *Engine) post(it *item, shard int, to Neighbour) error {
 	lo, hi := e.bounds(it, shard)
-	landing, payload := e.mem.landing(it.slot, shard, e.sideAt(it, to)), e.resultOf(it, shard, lo, hi)
-	if it.flow.Pair || it.bare && to == Parent {
-		payload = e.partialOf(it, shard, lo, hi)
+	payload := e.resultOf
+	if to == Parent {
+		payload = e.partialOf
 	}
-	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, payload)
+	landing := e.mem.landing(it.slot, shard, e.sideAt(it, to))
+	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, payload(it, shard, lo, hi))
 }
 
 // send posts a message to a rank.

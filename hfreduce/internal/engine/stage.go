@@ -108,7 +108,7 @@ func (e *Engine) reduce(it *item, shard int) {
 	if !e.op.Scaled {
 		scales = nil
 	}
-	if it.flow.Pair {
+	if it.parent >= 0 {
 		spec.Reduce(e.partialOf(it, shard, lo, hi), nil, e.srcs, scales)
 		return
 	}
@@ -128,7 +128,7 @@ func (e *Engine) combine(it *item, shard int) {
 	e.write(it, shard, &e.op.Spec, nil)
 }
 
-// partialOf returns where the own shard's partial sum of a pair lies.
+// partialOf returns where the own shard's partial sum is written, if it is, and sent from.
 func (e *Engine) partialOf(it *item, shard int, lo, hi int64) []byte {
 	if it.bare {
 		return it.src[lo:hi]
@@ -148,9 +148,9 @@ func (e *Engine) inputOf(it *item, local int, lo, hi int64) []byte {
 	return e.mem.input(it.slot, local)[lo:hi]
 }
 
-// resultOf returns where the own shard's sum is written and sent from.
+// resultOf returns where the own shard's result is written, or lands, and is sent from.
 func (e *Engine) resultOf(it *item, shard int, lo, hi int64) []byte {
-	if it.private || it.spread {
+	if it.private || it.spread || it.away[shard/e.localSize] {
 		return it.dst[lo:hi]
 	}
 	return e.mem.result(it.slot, shard)[:hi-lo]
@@ -184,7 +184,7 @@ func (e *Engine) copyOut(it *item) bool {
 			continue
 		}
 		for s := range it.shards {
-			if it.direct && s%e.localSize == e.local {
+			if s%e.localSize == e.local && (it.direct || it.away[s/e.localSize]) {
 				continue
 			}
 			lo, hi := e.bounds(it, s)

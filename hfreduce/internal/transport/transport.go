@@ -129,6 +129,15 @@ type Link interface {
 	Close() error
 }
 
+// Redirector is a Link that can let a message land elsewhere than in its landing area, so that nobody need copy it from
+// there. A link whose peer writes to the areas by itself, as with RDMA, is none.
+type Redirector interface {
+	// Redirect makes the message of item seq to the landing area number landing land at the start of area, and reports
+	// whether it will: not if some of it has landed already. It holds for this one message, which must fit. Once the
+	// message is Received, or the link broken or closed, the link does not touch area any more.
+	Redirect(landing, seq uint32, area []byte) bool
+}
+
 // Transport makes one rank's links. It may be used by many goroutines.
 type Transport interface {
 	// Name is the transport's name as users write it, e.g. "tcp".

@@ -35,7 +35,10 @@ type Link struct {
 	err      error // sticky
 }
 
-var _ transport.Link = (*Link)(nil)
+var (
+	_ transport.Link       = (*Link)(nil)
+	_ transport.Redirector = (*Link)(nil)
+)
 
 // interest is what the bell watches the descriptor for.
 type interest uint8
@@ -49,7 +52,7 @@ const (
 func newLink(fd, peer int, addr string, cfg *transport.LinkConfig, linger func(fd int, rest []byte)) *Link {
 	return &Link{
 		fd: fd, peer: peer, addr: addr, bell: cfg.Bell, landings: cfg.Landings, linger: linger,
-		credits: transport.NewCredits(cfg), out: newSender(cfg.Posts()),
+		credits: transport.NewCredits(cfg), out: newSender(cfg.Posts()), in: receiver{elsewhere: make([]redirect, len(cfg.Landings))},
 	}
 }
 
@@ -149,7 +152,7 @@ func (l *Link) fail(cause error) {
 func (l *Link) release() {
 	l.fd = -1
 	l.out.drop()
-	l.in.rest, l.landings = nil, nil
+	l.in.rest, l.in.elsewhere, l.landings = nil, nil, nil
 }
 
 // Close implements transport.Link. The close frame follows only if every post has left.

@@ -32,8 +32,26 @@ type receiver struct {
 	rest    []byte // of its landing area, not yet written
 	skip    int    // bytes of padding to come before the next header, once rest is complete
 	within  bool   // a payload is being received
-	drained bool   // the kernel had no more in the last call of this Poll
-	err     error  // why the link is broken, once nothing more can be received
+	// elsewhere says, by landing area, where the message of an item lands instead.
+	elsewhere []redirect
+	drained   bool  // the kernel had no more in the last call of this Poll
+	err       error // why the link is broken, once nothing more can be received
+}
+
+// redirect is for the message of one item. A nil area is for none.
+type redirect struct {
+	seq  uint32
+	area []byte
+}
+
+// Redirect implements transport.Redirector.
+func (l *Link) Redirect(landing, seq uint32, area []byte) bool {
+	in := &l.in
+	if l.err != nil || in.within && in.current.landing == landing && in.current.seq == seq {
+		return false
+	}
+	in.elsewhere[landing] = redirect{seq, area}
+	return true
 }
 
 // receive fills ev with messages that are complete and takes in up to maxMoved bytes.
@@ -87,6 +105,9 @@ func (l *Link) begin(h header) error {
 		return fmt.Errorf("%w: a message for landing area %d, there are %d", transport.ErrProtocol, h.landing, len(l.landings))
 	}
 	area := l.landings[h.landing]
+	if r := &l.in.elsewhere[h.landing]; r.area != nil && r.seq == h.seq {
+		area, r.area = r.area, nil
+	}
 	if uint64(h.bytes) > uint64(len(area)) {
 		return fmt.Errorf("%w: %d bytes for landing area %d, which has %d", transport.ErrProtocol, h.bytes, h.landing, len(area))
 	}

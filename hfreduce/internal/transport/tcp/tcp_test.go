@@ -137,6 +137,7 @@ func TestConformance(t *testing.T) {
 				requireIPv6(t)
 			}
 			transporttest.Run(t, transporttest.Implementation{
+				Redirects: true,
 				New: func(t testing.TB, n int) []transport.Transport {
 					w := newWorld(t, n, c.host, func(cfg *Config) { cfg.SendBuffer, cfg.ReceiveBuffer = c.send, c.receive })
 					ts := make([]transport.Transport, n)

@@ -22,6 +22,8 @@ type Implementation struct {
 	NewBell func(t testing.TB) wait.Bell
 	// MaxBytes bounds the messages of the suite, for a transport that is slow by its configuration; zero: some MiB.
 	MaxBytes int
+	// Redirects says whether the links are Redirectors.
+	Redirects bool
 	// Break ends a link without any goodbye, as the death of its process would.
 	Break func(l transport.Link)
 }
@@ -59,6 +61,7 @@ func Run(t *testing.T, impl Implementation) {
 		{"connect keys", testConnectKeys}, {"connect nobody", testConnectNobody},
 		{"sleep message", testSleepMessage}, {"sleep grant", testSleepGrant}, {"sleep blocked sender", testSleepBlocked},
 		{"sleep loss", testSleepLoss},
+		{"redirect", testRedirect}, {"redirect late", testRedirectLate}, {"redirect too short", testRedirectShort},
 		{"model", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, impl) })
