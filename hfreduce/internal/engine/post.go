@@ -48,9 +48,9 @@ func (e *Engine) send(rank int, landing, seq uint32, payload []byte) error {
 const othersEvery = 16
 
 // poll moves the links forward and takes in what they deliver. In an exchange, whose looks are many and short, it mostly
-// polls the one link that the exchange waits for.
+// polls the one link that the exchange waits for, once all that it has posted is gone.
 func (e *Engine) poll(all bool) (moved bool, err error) {
-	if partner := e.partner(); partner >= 0 && !all {
+	if partner := e.partner(); partner >= 0 && e.short.unsent == 0 && !all {
 		if e.looks++; e.looks%othersEvery != 0 {
 			return e.pollLink(partner, e.links[partner])
 		}

@@ -180,6 +180,9 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 		}
 		s.posted = true
 		s.unsent++
+		if _, err := e.pollLink(rank, e.links[rank]); err != nil { // it leaves before anything is added
+			return false, err
+		}
 	}
 	a := &e.inbound[at]
 	if !a.fresh || s.unsent > 0 && s.round == e.rounds()-1 && e.sendsInput() {
