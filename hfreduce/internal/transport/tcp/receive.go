@@ -11,11 +11,11 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
 
-// The way in. A header comes through the buffer, together with as much of what follows as fits: a small message costs
-// one call and a small copy. A payload that is not all in the buffer is received straight into its landing area, and
+// The way in. A header comes through the buffer, together with as much of what follows as fits: up to 16 KiB one call and
+// a copy cost less than two calls. A payload that is not all in the buffer is received straight into its landing area, and
 // what the kernel has behind it, padding and the next header, into the buffer in the same call.
 const (
-	bufferBytes = 8 << 10
+	bufferBytes = 20 << 10
 	// A message of at least largeBytes is probably followed by one of its kind: behind it only a header is read, so that
 	// the next payload needs no copy at all.
 	largeBytes = 32 << 10

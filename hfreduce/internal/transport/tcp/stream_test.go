@@ -111,7 +111,7 @@ func TestStreamCuts(t *testing.T) {
 		var last []byte // of area 2
 		for i := range rapid.IntRange(1, 12).Draw(rt, "messages") {
 			h := header{kind: kindMessage, landing: 2, seq: uint32(i), tag: uint32(i * 7), grant: uint32(i)}
-			h.bytes = rapid.SampledFrom([]uint32{0, 1, 30, 64, 4000, 8127, 8128, 8129, 33_000, 59_000}).Draw(rt, "bytes")
+			h.bytes = rapid.SampledFrom([]uint32{0, 1, 30, 64, 4000, bufferBytes - headerBytes - 1, bufferBytes - headerBytes, bufferBytes - headerBytes + 1, 33_000, 59_000}).Draw(rt, "bytes")
 			last = bytes.Repeat([]byte{byte(i + 1)}, int(h.bytes))
 			stream = append(stream, frame(h, last)...)
 			want = append(want, transport.Event{Kind: transport.Received, Landing: 2, Seq: h.seq, Tag: h.tag, Bytes: int(h.bytes)})
@@ -121,7 +121,7 @@ func TestStreamCuts(t *testing.T) {
 		}
 		var got []transport.Event
 		for len(stream) > 0 {
-			n := min(len(stream), rapid.SampledFrom([]int{1, 5, 63, 64, 65, 1000, 8192, 50_000}).Draw(rt, "cut"))
+			n := min(len(stream), rapid.SampledFrom([]int{1, 5, 63, 64, 65, 1000, bufferBytes, 50_000}).Draw(rt, "cut"))
 			events, err := w.feed(t, stream[:n])
 			if err != nil {
 				rt.Fatal(err)

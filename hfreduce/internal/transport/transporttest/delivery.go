@@ -13,7 +13,7 @@ import (
 
 // testSizes sends each size alone, into areas that fit exactly and into longer ones.
 func testSizes(t *testing.T, impl Implementation) {
-	sizes := []int{0, 1, 7, 8, 63, 64, 65, 4095, 4096, 8127, 8128, 8129, 8192, 8193, 65535, 65537, 1 << 20, 4<<20 + 3}
+	sizes := []int{0, 1, 7, 8, 63, 64, 65, 4095, 4096, 8192, 8193, 20_415, 20_416, 20_417, 65535, 65537, 1 << 20, 4<<20 + 3}
 	for impl.bytes(sizes[len(sizes)-1]) != sizes[len(sizes)-1] {
 		sizes = sizes[:len(sizes)-1]
 	}
