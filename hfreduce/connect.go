@@ -90,9 +90,17 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	f := &processFabric{session: s, self: o.Rank, peers: s.Peers()}
 	f.transport_ = tcp.New(tcp.Config{
 		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank},
-		Peers: func(rank int) []netip.AddrPort { return f.peers[rank].Addrs }, Logger: o.Logger,
+		Peers: f.addrs, Near: f.near, Logger: o.Logger,
 	})
 	return f, nil
+}
+
+// addrs returns where a rank may be reached.
+func (f *processFabric) addrs(rank int) []netip.AddrPort { return f.peers[rank].Addrs }
+
+// near reports whether a rank runs on this one's machine, whatever node it counts as.
+func (f *processFabric) near(rank int) bool {
+	return f.peers[rank].Seat.Machine == f.peers[f.self].Seat.Machine
 }
 
 // meetingError makes the bootstrap's errors testable as those of this package.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -18,22 +19,33 @@ const (
 	verdictTimeout   = 15 * time.Second
 )
 
+// Dial is Dialer.Dial with no more than an identity.
+func Dial(ctx context.Context, addr string, id Identity, h Hello) (net.Conn, Hello, error) {
+	return (&Dialer{Identity: id}).Dial(ctx, addr, h)
+}
+
+// Dialer says hello to listeners.
+type Dialer struct {
+	Identity Identity
+	Control  func(network, address string, c syscall.RawConn) error // as net.Dialer's
+}
+
 // Dial connects to addr ("host:port") and says hello. It returns the connection, without deadline and with nothing
 // read ahead, and what the listener said of itself. ctx bounds the whole call. The errors wrap the sentinels of this
 // package or the network's error; all name addr.
-func Dial(ctx context.Context, addr string, id Identity, h Hello) (net.Conn, Hello, error) {
-	h.Rank = id.Rank
+func (d *Dialer) Dial(ctx context.Context, addr string, h Hello) (net.Conn, Hello, error) {
+	h.Rank = d.Identity.Rank
 	if err := h.validate(); err != nil {
 		return nil, Hello{}, fmt.Errorf("hello: dial %s: %w", addr, err)
 	}
-	var d net.Dialer
-	d.SetMultipathTCP(false)
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	n := net.Dialer{Control: d.Control}
+	n.SetMultipathTCP(false)
+	conn, err := n.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, Hello{}, fmt.Errorf("hello: %w", err) // net's text names the address
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends any read or write
-	rank, err := greet(conn, id, h)
+	rank, err := greet(conn, d.Identity, h)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}

@@ -134,6 +134,14 @@ func listenOne(addr string) (*net.TCPListener, error) {
 // Addr is the address and port that is listened on; the address is unspecified when all are.
 func (l *Listener) Addr() netip.AddrPort { return l.ln.Addr().(*net.TCPAddr).AddrPort() }
 
+// Control calls f with the listening socket's descriptor, unless the listener is closed. Connections that are accepted
+// later have its options.
+func (l *Listener) Control(f func(fd uintptr)) {
+	if c, err := l.ln.SyscallConn(); err == nil {
+		_ = c.Control(f) // fails if the listener is closed
+	}
+}
+
 // SetRank sets the own rank, which dialers who want a certain rank are compared with.
 func (l *Listener) SetRank(rank int) { l.rank.Store(int64(rank)) }
 

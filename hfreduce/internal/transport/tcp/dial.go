@@ -57,8 +57,12 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		return nil, errors.New("no address of it is known")
 	}
 	h := hello.Hello{Purpose: hello.Data, Rank: t.cfg.Rank, PeerRank: peer, Token: []byte(key)}
+	d := hello.Dialer{Identity: t.cfg.Identity}
+	if t.cfg.near(peer) {
+		d.Control = nearControl
+	}
 	greet := func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-		conn, answer, err := hello.Dial(ctx, addr.String(), t.cfg.Identity, h)
+		conn, answer, err := d.Dial(ctx, addr.String(), h)
 		if err == nil && answer.Rank != peer {
 			conn.Close()
 			err = fmt.Errorf("%w: rank %d answered", hello.ErrRank, answer.Rank)

@@ -35,6 +35,7 @@ type Config struct {
 	Identity hello.Identity                  // the job's; its rank is not looked at
 	Listener *hello.Listener                 // this rank's port. New registers the handler of hello.Data
 	Peers    func(rank int) []netip.AddrPort // where a rank may be reached, best first; nil for a rank that does not exist
+	Near     func(rank int) bool             // whether a rank runs on this machine; nil: none does
 	Logger   *slog.Logger                    // nil: none
 
 	// SendBuffer and ReceiveBuffer fix the kernel's buffers of each link, in bytes. Zero leaves them to the kernel, which
@@ -53,6 +54,8 @@ type Transport struct {
 	lot  *lot
 	life context.Context // ends with Close
 	end  context.CancelCauseFunc
+
+	accepted congestion
 
 	mu     sync.Mutex
 	closed bool
@@ -75,6 +78,7 @@ func New(cfg Config) *Transport {
 	cfg.Identity.Rank = cfg.Rank
 	t := &Transport{cfg: cfg, log: cfg.Logger, lot: newLot(cfg.MaxParked)}
 	t.life, t.end = context.WithCancelCause(context.Background())
+	t.prepareListener()
 	cfg.Listener.Handle(hello.Data, hello.Handler{Admit: t.admit, Serve: t.serve})
 	return t
 }
@@ -114,6 +118,9 @@ func (t *Transport) connect(ctx context.Context, peer int, key string, cfg *tran
 	fd, err := detach(conn, t.cfg.SendBuffer, t.cfg.ReceiveBuffer)
 	if err != nil {
 		return nil, err
+	}
+	if t.cfg.Rank > peer && !t.cfg.near(peer) {
+		t.accepted.restore(fd)
 	}
 	return newLink(fd, peer, addr, cfg, t.linger), nil
 }
