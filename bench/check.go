@@ -57,8 +57,8 @@ func (r *rank) check(ctx context.Context, t test, s shape, inPlace bool) (int64,
 		r.seed++
 		w := r.windows(t, s, inPlace)
 		r.fill(w, t, firstSeed+r.seed)
-		c := r.call(t, s, inPlace, 0)
-		if err := c.run(ctx); err != nil {
+		calls := r.walk(t, s, inPlace)
+		if err := calls.iteration(0).run(ctx); err != nil {
 			return 0, err
 		}
 		r.cfg.hooks.corrupt(t.collective, r.number, inPlace, w.whole)

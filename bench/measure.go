@@ -38,9 +38,9 @@ func (r *rank) sizesOf(t test, all iter.Seq[int64]) iter.Seq[int64] {
 func (r *rank) warmUp(ctx context.Context, t test) error {
 	for size := range r.sizesOf(t, r.cfg.warmupSizes()) {
 		s := t.collective.shape(size, t.elem(), r.ranks)
+		w := r.walk(t, s, false)
 		for i := range r.cfg.Warmup {
-			c := r.call(t, s, false, i)
-			if err := c.run(ctx); err != nil {
+			if err := w.iteration(i).run(ctx); err != nil {
 				return err
 			}
 		}
@@ -48,26 +48,43 @@ func (r *rank) warmUp(ctx context.Context, t test) error {
 	return nil
 }
 
-// call returns the call of an iteration. Like nccl-tests it walks through the buffers, as far as they are larger than
-// what it moves, so that not all data comes from the cache.
-func (r *rank) call(t test, s shape, inPlace bool, iteration int) call {
+// walk makes the calls of one size. Like nccl-tests it walks through the buffers, as far as they are larger than what it
+// moves, so that not all data comes from the cache.
+type walk struct {
+	call
+	dtype          hfreduce.DataType
+	from, to       []byte // where the payloads of iteration 0 begin
+	send, recv     int64  // bytes of the payloads
+	step, distance int64  // bytes between iterations, and after how many bytes the walk begins again
+}
+
+func (r *rank) walk(t test, s shape, inPlace bool) walk {
 	elem := int64(t.elem())
-	skip := int64(r.cfg.Unalign) * elem
-	if total := max(s.send, s.recv) * elem; total > 0 {
-		skip += total * (int64(iteration) % (r.max / total))
+	w := walk{
+		call:  call{collective: t.collective, comm: r.comm, op: t.op.public(t.dtype, r.number), root: t.root},
+		dtype: t.dtype, send: s.send * elem, recv: s.recv * elem,
 	}
-	src, dst := &r.send, &r.recv
-	srcAt, dstAt := skip, skip
+	if w.step = max(w.send, w.recv); w.step > 0 {
+		w.distance = r.max / w.step * w.step
+	}
+	src, srcAt, dstAt := &r.send, int64(0), int64(0)
 	if inPlace {
 		src = &r.recv
-		srcAt += s.sendAt * elem * int64(r.number)
-		dstAt += s.recvAt * elem * int64(r.number)
+		srcAt, dstAt = s.sendAt*elem*int64(r.number), s.recvAt*elem*int64(r.number)
 	}
-	return call{
-		collective: t.collective, comm: r.comm, op: t.op.public(t.dtype, r.number), root: t.root,
-		src: hfreduce.Bytes(src.window(srcAt, s.send*elem).payload(), t.dtype),
-		dst: hfreduce.Bytes(dst.window(dstAt, s.recv*elem).payload(), t.dtype),
+	unalign := int64(r.cfg.Unalign) * elem
+	w.from, w.to = src.bytes[guardBytes+unalign+srcAt:], r.recv.bytes[guardBytes+unalign+dstAt:]
+	return w
+}
+
+// iteration returns the call of an iteration, until the next one is asked for.
+func (w *walk) iteration(n int) *call {
+	skip := int64(0)
+	if w.step > 0 {
+		skip = w.step * int64(n) % w.distance
 	}
+	w.src, w.dst = hfreduce.Bytes(w.from[skip:skip+w.send], w.dtype), hfreduce.Bytes(w.to[skip:skip+w.recv], w.dtype)
+	return &w.call
 }
 
 // measure times calls of one size and verifies the result, within Config.Timeout.
@@ -88,14 +105,14 @@ func (r *rank) measureAndCheck(ctx context.Context, t test, s shape, inPlace boo
 	if r.cfg.Check > 0 {
 		r.fill(r.windows(t, s, inPlace), t, timingSeed)
 	}
-	first := r.call(t, s, inPlace, 0)
-	if err := first.run(ctx); err != nil {
+	w := r.walk(t, s, inPlace)
+	if err := w.iteration(0).run(ctx); err != nil {
 		return cell{}, err
 	}
 	if err := r.control.barrier(ctx); err != nil {
 		return cell{}, err
 	}
-	tm, err := r.time(ctx, t, s, inPlace)
+	tm, err := r.time(ctx, &w)
 	if err != nil {
 		return cell{}, err
 	}
@@ -138,7 +155,7 @@ func (r *rank) combine(ctx context.Context, t test, s shape, tm timing) (cell, e
 }
 
 // time makes the timed calls.
-func (r *rank) time(ctx context.Context, t test, s shape, inPlace bool) (tm timing, err error) {
+func (r *rank) time(ctx context.Context, w *walk) (tm timing, err error) {
 	if r.cfg.PerIter {
 		tm.iters = make([]float64, r.cfg.Iters)
 	}
@@ -146,7 +163,7 @@ func (r *rank) time(ctx context.Context, t test, s shape, inPlace bool) (tm timi
 	begin := r.clock()
 	last := begin
 	for i := range r.cfg.Iters {
-		if err := r.iteration(ctx, t, s, inPlace, i, &launch); err != nil {
+		if err := r.iteration(ctx, w, i, &launch); err != nil {
 			return tm, err
 		}
 		if !r.cfg.PerIter && r.cfg.Blocking != BarrierPerIters {
@@ -172,7 +189,7 @@ func (r *rank) time(ctx context.Context, t test, s shape, inPlace bool) (tm timi
 
 // iteration makes the calls of one iteration: one by one where each is waited for, else all in flight together. launch
 // grows by the time to start them, where they are started without waiting.
-func (r *rank) iteration(ctx context.Context, t test, s shape, inPlace bool, i int, launch *time.Duration) error {
+func (r *rank) iteration(ctx context.Context, w *walk, i int, launch *time.Duration) error {
 	together := r.cfg.Aggregate
 	if r.cfg.Blocking == WaitAndBarrier || r.cfg.Blocking == WaitOnly {
 		together = 1
@@ -180,11 +197,10 @@ func (r *rank) iteration(ctx context.Context, t test, s shape, inPlace bool, i i
 	for first := 0; first < r.cfg.Aggregate; first += together {
 		n := i*r.cfg.Aggregate + first
 		if together == 1 && !r.cfg.CPUTime {
-			c := r.call(t, s, inPlace, n)
-			if err := c.run(ctx); err != nil {
+			if err := w.iteration(n).run(ctx); err != nil {
 				return err
 			}
-		} else if err := r.flight(ctx, t, s, inPlace, n, together, launch); err != nil {
+		} else if err := r.flight(ctx, w, n, together, launch); err != nil {
 			return err
 		}
 		if r.cfg.Blocking == WaitAndBarrier {
@@ -197,12 +213,11 @@ func (r *rank) iteration(ctx context.Context, t test, s shape, inPlace bool, i i
 }
 
 // flight starts calls and waits for all of them.
-func (r *rank) flight(ctx context.Context, t test, s shape, inPlace bool, n, together int, launch *time.Duration) error {
+func (r *rank) flight(ctx context.Context, w *walk, n, together int, launch *time.Duration) error {
 	r.requests = r.requests[:0]
 	begin := r.clock()
 	for k := range together {
-		c := r.call(t, s, inPlace, n+k)
-		request, err := c.start()
+		request, err := w.iteration(n + k).start()
 		if err != nil {
 			return err
 		}
