@@ -65,6 +65,7 @@ type Engine struct {
 
 	short  short
 	op     *Op
+	stream bool // op's output is written past the caches
 	cursor schedule.Cursor
 	more   bool // the cursor has given cut, which is not begun
 	cut    schedule.Item

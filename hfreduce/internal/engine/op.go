@@ -3,6 +3,8 @@
 package engine
 
 import (
+	"unsafe"
+
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 )
@@ -35,6 +37,22 @@ type Op struct {
 	SrcShare     int64 // where Src lies in this rank's arena, or NotShared
 	DstShare     int64 // the same for Dst
 	SkipOwnBlock bool  // Out is Blocks and this rank's block is already in place
+}
+
+// streamBytes is the size from which outputs are written past the caches, if their lines are not there already: then the
+// processor need not read them first. Measured (docs/performance.md) with a second-level cache of 1 MiB; smaller outputs may
+// still be there from their last use, or until the next one.
+const streamBytes = 2 << 20
+
+// streams reports whether the lines of the output are in no cache, as far as is known: they were not read as input.
+func (op *Op) streams() bool {
+	return len(op.Dst) >= streamBytes && (op.In == Own || !overlap(op.Dst, op.Src))
+}
+
+// overlap reports whether two buffers have bytes in common.
+func overlap(a, b []byte) bool {
+	x, y := uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+	return len(a) > 0 && len(b) > 0 && x < y+uintptr(len(b)) && y < x+uintptr(len(a))
 }
 
 // piece is a run of an item's bytes that is contiguous in a user's buffer.

@@ -5,6 +5,8 @@ package engine
 import (
 	"math"
 	"sync/atomic"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
 )
 
 // This file moves data between the user's buffers and the node's segment, and adds.
@@ -189,8 +191,17 @@ func (e *Engine) copyOut(it *item) bool {
 			}
 			lo, hi := e.bounds(it, s)
 			if a, b := max(lo, run.lo), min(hi, run.hi); a < b {
-				copy(e.op.Dst[run.at+a-run.lo:run.at+b-run.lo], e.mem.result(it.slot, s)[a-lo:b-lo])
+				e.copyResult(e.op.Dst[run.at+a-run.lo:run.at+b-run.lo], e.mem.result(it.slot, s)[a-lo:b-lo])
 			}
 		}
 	}
+}
+
+// copyResult copies a part of a result to the user's buffer.
+func (e *Engine) copyResult(dst, src []byte) {
+	if e.stream {
+		kernel.Copy(dst, src)
+		return
+	}
+	copy(dst, src)
 }

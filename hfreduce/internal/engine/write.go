@@ -30,15 +30,18 @@ func (e *Engine) spreads(it *item) bool {
 // write reduces e.srcs, an own shard, into where its result belongs.
 func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64) {
 	lo, hi := e.bounds(it, shard)
+	to := *spec
 	switch {
 	case it.spread && e.localSize == 2:
 		spec.Reduce(it.dst[lo:hi], e.wanted(it, 1-e.local, lo, hi), e.srcs, scales)
 	case it.spread:
 		e.spread(it, lo, hi, spec, scales)
 	case it.direct && !it.private:
-		spec.Reduce(e.resultOf(it, shard, lo, hi), it.dst[lo:hi], e.srcs, scales)
+		to.StreamDst2 = e.stream
+		to.Reduce(e.resultOf(it, shard, lo, hi), it.dst[lo:hi], e.srcs, scales)
 	default:
-		spec.Reduce(e.resultOf(it, shard, lo, hi), nil, e.srcs, scales)
+		to.StreamDst = e.stream && it.flow.Pair && it.private // else it is read next, to be sent or copied
+		to.Reduce(e.resultOf(it, shard, lo, hi), nil, e.srcs, scales)
 	}
 }
 

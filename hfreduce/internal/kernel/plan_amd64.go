@@ -26,6 +26,16 @@ func reduceSIMD(b Backend, s *Spec, dst, dst2 []byte, srcs [][]byte, scales []fl
 	return true
 }
 
+// streamSource copies src to dst with non-temporal stores, as a sum of one source, and reports whether b can.
+func (b Backend) streamSource(dst, src []byte) bool {
+	if b == Generic {
+		return false
+	}
+	s, srcs := Spec{DType: Uint8, StreamDst: true}, [1][]byte{src}
+	reduceFamily(b, familySum, &s, dst, nil, srcs[:], nil)
+	return true
+}
+
 // family returns the family of kernels that reduce elements of one type.
 func (s *Spec) family(scales []float64) int {
 	switch {

@@ -33,9 +33,9 @@ func (s Spec) ReduceOn(b Backend, dst, dst2 []byte, srcs [][]byte, scales []floa
 		return
 	}
 	if len(srcs) == 1 && scales == nil && s.Divisor <= 1 && s.Wide == (s.WideSources == 1) {
-		copySource(dst, srcs[0])
+		b.copySource(dst, srcs[0], s.StreamDst)
 		if dst2 != nil {
-			copySource(dst2, srcs[0])
+			b.copySource(dst2, srcs[0], s.StreamDst2)
 		}
 		return
 	}
@@ -43,11 +43,18 @@ func (s Spec) ReduceOn(b Backend, dst, dst2 []byte, srcs [][]byte, scales []floa
 }
 
 // copySource copies src to dst, which may be the same memory.
-func copySource(dst, src []byte) {
-	if unsafe.SliceData(dst) != unsafe.SliceData(src) {
+func (b Backend) copySource(dst, src []byte, stream bool) {
+	switch {
+	case unsafe.SliceData(dst) == unsafe.SliceData(src):
+	case stream && b.streamSource(dst, src):
+	default:
 		copy(dst, src)
 	}
 }
+
+// Copy copies src to dst, which has the same length and does not overlap it, with non-temporal stores where the selected
+// backend has them (Spec.StreamDst).
+func Copy(dst, src []byte) { selected.copySource(dst, src[:len(dst)], true) }
 
 // check reports a breach of what Reduce demands of its caller.
 func (s *Spec) check(dst, dst2 []byte, srcs [][]byte, scales []float64) error {

@@ -9,3 +9,5 @@ func (b Backend) Available() bool { return b == Generic }
 
 // reduceSIMD runs what b has a kernel for and reports whether it has.
 func reduceSIMD(Backend, *Spec, []byte, []byte, [][]byte, []float64) bool { return false }
+
+func (Backend) streamSource([]byte, []byte) bool { return false }
