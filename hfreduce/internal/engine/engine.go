@@ -63,12 +63,12 @@ type Engine struct {
 	inbound   []arrival              // by landing area of exchanges
 	events    [16]transport.Event
 
-	short  short
-	op     *Op
-	stream bool // op's output is written past the caches
-	cursor schedule.Cursor
-	more   bool // the cursor has given cut, which is not begun
-	cut    schedule.Item
+	short                    short
+	op                       *Op
+	streamSums, streamCopies bool // Op.streams
+	cursor                   schedule.Cursor
+	more                     bool // the cursor has given cut, which is not begun
+	cut                      schedule.Item
 
 	srcs    [][]byte
 	part    [][]byte // of srcs

@@ -39,14 +39,19 @@ type Op struct {
 	SkipOwnBlock bool  // Out is Blocks and this rank's block is already in place
 }
 
-// streamBytes is the size from which outputs are written past the caches, if their lines are not there already: then the
-// processor need not read them first. Measured (docs/performance.md) with a second-level cache of 1 MiB; smaller outputs may
-// still be there from their last use, or until the next one.
-const streamBytes = 2 << 20
+// Outputs are written past the caches if their lines are not there: then the processor need not read them first. Measured
+// (docs/performance.md) with a second-level cache of 1 MiB; smaller outputs may still be there from their last use, or until
+// the next one.
+const (
+	streamBytes = 2 << 20 // from here on those that were not read as input
+	// From here on also what is copied in place: the lines were read when they were staged, some chunks ago.
+	streamInPlaceBytes = 8 << 20
+)
 
-// streams reports whether the lines of the output are in no cache, as far as is known: they were not read as input.
-func (op *Op) streams() bool {
-	return len(op.Dst) >= streamBytes && (op.In == Own || !overlap(op.Dst, op.Src))
+// streams reports whether sums, and what is copied from slots, are written past the caches.
+func (op *Op) streams() (sums, copies bool) {
+	sums = len(op.Dst) >= streamBytes && (op.In == Own || !overlap(op.Dst, op.Src))
+	return sums, sums || len(op.Dst) >= streamInPlaceBytes
 }
 
 // overlap reports whether two buffers have bytes in common.

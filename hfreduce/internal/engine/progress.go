@@ -11,7 +11,8 @@ import (
 // Run executes op and returns when this rank's part is through: the result is in op.Dst, nobody reads op.Src any more.
 // After an error the engine is broken and returns that error from then on.
 func (e *Engine) Run(ctx context.Context, op *Op) error {
-	e.op, e.stream = op, op.streams()
+	e.op = op
+	e.streamSums, e.streamCopies = op.streams()
 	if e.takesShort(op) {
 		op.SrcShare = NotShared // it is copied
 		e.beginShort(op)

@@ -199,7 +199,7 @@ func (e *Engine) copyOut(it *item) bool {
 
 // copyResult copies a part of a result to the user's buffer.
 func (e *Engine) copyResult(dst, src []byte) {
-	if e.stream {
+	if e.streamCopies {
 		kernel.Copy(dst, src)
 		return
 	}

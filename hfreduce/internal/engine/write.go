@@ -37,10 +37,10 @@ func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64)
 	case it.spread:
 		e.spread(it, lo, hi, spec, scales)
 	case it.direct && !it.private:
-		to.StreamDst2 = e.stream
+		to.StreamDst2 = e.streamSums
 		to.Reduce(e.resultOf(it, shard, lo, hi), it.dst[lo:hi], e.srcs, scales)
 	default:
-		to.StreamDst = e.stream && it.flow.Pair && it.private // else it is read next, to be sent or copied
+		to.StreamDst = e.streamSums && it.flow.Pair && it.private // else it is read next, to be sent or copied
 		to.Reduce(e.resultOf(it, shard, lo, hi), nil, e.srcs, scales)
 	}
 }
