@@ -76,7 +76,7 @@ func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 }
 
 // redirectResults makes the parent's messages land in the buffer of the node's only rank, where its links can do so. In
-// place that is safe: a result comes after what lies in its place has been sent.
+// place that is safe: a result comes after what lies in its place has been sent, or added to what was sent.
 func (e *Engine) redirectResults(it *item) {
 	for i := range it.own {
 		shard := e.ownShard(i)

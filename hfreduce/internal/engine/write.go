@@ -30,7 +30,7 @@ func (e *Engine) spreads(it *item) bool {
 // write reduces e.srcs, an own shard, into where its result belongs.
 func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64) {
 	lo, hi := e.bounds(it, shard)
-	to := *spec
+	to := *spec // with what depends on where it goes
 	switch {
 	case it.spread && e.localSize == 2:
 		spec.Reduce(it.dst[lo:hi], e.wanted(it, 1-e.local, lo, hi), e.srcs, scales)

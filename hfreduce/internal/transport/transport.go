@@ -132,9 +132,9 @@ type Link interface {
 // Redirector is a Link that can let a message land elsewhere than in its landing area, so that nobody need copy it from
 // there. A link whose peer writes to the areas by itself, as with RDMA, is none.
 type Redirector interface {
-	// Redirect makes the message of item seq to the landing area number landing land at the start of area, and reports
-	// whether it will: not if some of it has landed already. It holds for this one message, which must fit. Once the
-	// message is Received, or the link broken or closed, the link does not touch area any more.
+	// Redirect makes the message of item seq to the landing area number landing, which has not been Received, land at the
+	// start of area, and reports whether it will: not if some of it has landed already. It holds for this one message,
+	// which must fit. Once that is Received, or the link broken or closed, the link does not touch area any more.
 	Redirect(landing, seq uint32, area []byte) bool
 }
 
