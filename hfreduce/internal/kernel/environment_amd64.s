@@ -14,3 +14,14 @@ TEXT ·exchangeMXCSR(SB), NOSPLIT, $8-12
 	MOVL     AX, (SP)
 	VLDMXCSR (SP)
 	RET
+
+// func standardEnvironment() bool
+// Requires: SSE
+TEXT ·standardEnvironment(SB), NOSPLIT, $8-1
+	STMXCSR (SP)
+	MOVL    (SP), AX
+	ANDL    $0x0000ffc0, AX
+	CMPL    AX, $0x00001f80
+	SETEQ   AL
+	MOVB    AL, ret+0(FP)
+	RET

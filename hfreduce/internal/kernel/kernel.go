@@ -4,7 +4,7 @@
 //
 // It is the arithmetic of the library and nothing else: no goroutine, no lock, no allocation, no system call. A call goes
 //
-//	Spec.Reduce (checks, the copy of a single source) → Backend.reduce (dispatch.go)
+//	Spec.Reduce (checks, the copy of a single source; tiny.go for a few elements) → Backend.reduce (dispatch.go)
 //	→ plan_amd64.go (which kernel, groups and blocks) → simd_amd64.go (alignment, tails, calls) → assembly, written by _asm
 //	→ generic.go and its neighbours, for all that has no kernel
 //

@@ -7,6 +7,9 @@ package kernel
 // exchangeMXCSR sets the floating-point environment of this thread and returns what it was. It is for tests.
 func exchangeMXCSR(mxcsr uint32) (before uint32)
 
+// standardEnvironment reports whether the floating-point environment of this thread is the one that kernels compute in.
+func standardEnvironment() bool
+
 // sumFloat32AVX2 adds, and divides floating-point sums.
 //
 //go:noescape

@@ -21,11 +21,16 @@ import (
 // passes Validate: anything else would write through memory that is not meant, so Reduce panics before it writes a byte
 // (overlap alone is not detected).
 func (s Spec) Reduce(dst, dst2 []byte, srcs [][]byte, scales []float64) {
-	s.ReduceOn(selected, dst, dst2, srcs, scales)
+	s.reduceOn(selected, len(dst) <= tinyBytes && dst2 == nil && scales == nil, dst, dst2, srcs, scales)
 }
 
 // ReduceOn is Reduce on a backend of choice, which must be available.
 func (s Spec) ReduceOn(b Backend, dst, dst2 []byte, srcs [][]byte, scales []float64) {
+	s.reduceOn(b, false, dst, dst2, srcs, scales)
+}
+
+// reduceOn takes the short way where there is one, if it may.
+func (s *Spec) reduceOn(b Backend, tiny bool, dst, dst2 []byte, srcs [][]byte, scales []float64) {
 	if err := s.check(dst, dst2, srcs, scales); err != nil {
 		panic(err)
 	}
@@ -39,7 +44,10 @@ func (s Spec) ReduceOn(b Backend, dst, dst2 []byte, srcs [][]byte, scales []floa
 		}
 		return
 	}
-	b.reduce(&s, dst, dst2, srcs, scales)
+	if tiny && s.reduceTiny(dst, srcs) {
+		return
+	}
+	b.reduce(s, dst, dst2, srcs, scales)
 }
 
 // copySource copies src to dst, which may be the same memory.

@@ -11,3 +11,6 @@ func (b Backend) Available() bool { return b == Generic }
 func reduceSIMD(Backend, *Spec, []byte, []byte, [][]byte, []float64) bool { return false }
 
 func (Backend) streamSource([]byte, []byte) bool { return false }
+
+// standardEnvironment is true: all backends compute in the thread's environment here.
+func standardEnvironment() bool { return true }

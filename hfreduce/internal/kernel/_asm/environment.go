@@ -66,3 +66,19 @@ func exchangeMXCSR(ctx *build.Context) {
 	ctx.VLDMXCSR(mxcsr)
 	ctx.RET()
 }
+
+// standardEnvironment writes the function by which Go code finds out whether it computes as kernels do.
+func standardEnvironment(ctx *build.Context) {
+	ctx.Function("standardEnvironment")
+	ctx.Attributes(attr.NOSPLIT)
+	ctx.SignatureExpr("func() bool")
+	ctx.Doc("standardEnvironment reports whether the floating-point environment of this thread is the one that kernels compute in.")
+	mxcsr, is, same := ctx.AllocLocal(8), ctx.GP32(), ctx.GP8()
+	ctx.STMXCSR(mxcsr)
+	ctx.MOVL(mxcsr, is)
+	ctx.ANDL(U32(0xffff&^statusMXCSR), is)
+	ctx.CMPL(is, U32(standardMXCSR))
+	ctx.SETEQ(same)
+	ctx.Store(same, ctx.ReturnIndex(0))
+	ctx.RET()
+}

@@ -67,7 +67,7 @@ func generate() (map[string][]byte, error) {
 		}
 		return err
 	}
-	file, err := assemble(exchangeMXCSR)
+	file, err := assemble(func(ctx *build.Context) { exchangeMXCSR(ctx); standardEnvironment(ctx) })
 	if err := errors.Join(err, add("environment", file)); err != nil {
 		return nil, fmt.Errorf("environment: %w", err)
 	}
