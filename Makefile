@@ -51,6 +51,7 @@ test-kernels: ## the kernels with each choice of HFREDUCE_KERNEL, and that they 
 	cd hfreduce/internal/kernel/_asm && $(GO) vet ./... && $(GO) test $(TESTFLAGS) ./...
 
 .PHONY: test-emulated
+test-emulated: export GODEBUG = asyncpreemptoff=1 # a signal makes qemu forget MXCSR, which tests change
 test-emulated: ## the kernels on arm64 and on x86-64 without AVX-512, without AVX2 (needs qemu-user-static)
 	@mkdir -p bin
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -c -o bin/kernel-arm64.test ./hfreduce/internal/kernel
