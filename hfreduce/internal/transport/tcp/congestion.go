@@ -17,13 +17,8 @@ import (
 // given the system's choice back.
 const nearCongestion = "reno"
 
-// congestion is which congestion control connections that this rank accepts begin with.
-type congestion struct {
-	system string // the system's choice, if the listener has another one; else ""
-}
-
 // near reports whether a rank runs on this machine.
-func (c *Config) near(rank int) bool { return rank != c.Rank && c.Near != nil && c.Near(rank) }
+func (c *Config) near(rank int) bool { return c.Near != nil && c.Near(rank) }
 
 // prepareListener makes the accepted connections begin as links within the machine need it, if there can be any.
 func (t *Transport) prepareListener() {
@@ -33,7 +28,7 @@ func (t *Transport) prepareListener() {
 	t.cfg.Listener.Control(func(fd uintptr) {
 		system, err := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
 		if err == nil && unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, nearCongestion) == nil {
-			t.accepted.system = system
+			t.systemCongestion = system
 		}
 	})
 }
@@ -45,9 +40,9 @@ func nearControl(_, _ string, c syscall.RawConn) error {
 	})
 }
 
-// restore gives an accepted connection from another machine the system's choice.
-func (c *congestion) restore(fd int) {
-	if c.system != "" {
-		_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, c.system)
+// restoreCongestion gives an accepted connection from another machine the system's choice.
+func (t *Transport) restoreCongestion(fd int) {
+	if t.systemCongestion != "" {
+		_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, t.systemCongestion)
 	}
 }

@@ -55,7 +55,7 @@ type Transport struct {
 	life context.Context // ends with Close
 	end  context.CancelCauseFunc
 
-	accepted congestion
+	systemCongestion string // the system's choice, if the listener has another one
 
 	mu     sync.Mutex
 	closed bool
@@ -120,7 +120,7 @@ func (t *Transport) connect(ctx context.Context, peer int, key string, cfg *tran
 		return nil, err
 	}
 	if t.cfg.Rank > peer && !t.cfg.near(peer) {
-		t.accepted.restore(fd)
+		t.restoreCongestion(fd)
 	}
 	return newLink(fd, peer, addr, cfg, t.linger), nil
 }
