@@ -35,7 +35,8 @@
 // condition and does not sleep, or the ringer sees "armed" and wakes it. Two processes that map the same memory run on
 // the same coherent hardware and the same instructions, so the argument holds between them too. It does not hold for a
 // condition that is published by a plain or a release-only store: x86 lets such a store wait in the store buffer while
-// the load of "armed" overtakes it.
+// the load of "armed" overtakes it. (Built with the race detector, sync/atomic's stores to mapped memory are such stores;
+// there, Arm and Ring contain a fence.)
 //
 // What is left is the window between the owner's second look at the condition and its sleep in the kernel. A ringer that
 // saw "armed" leaves a mark before it wakes: the in-process bell a token in a channel of capacity one, the shared bell a

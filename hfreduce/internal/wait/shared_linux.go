@@ -55,6 +55,7 @@ func NewShared(word *[2]uint32, eventfd int) Bell {
 }
 
 func (b *sharedBell) Ring() {
+	fence()
 	if b.closed.Load() || atomic.LoadUint32(&b.word[stateWord]) == awake {
 		return
 	}
@@ -83,6 +84,7 @@ func (b *sharedBell) Arm() {
 	b.seen = atomic.LoadUint32(&b.word[seqWord])
 	b.armed = true
 	atomic.StoreUint32(&b.word[stateWord], b.mode())
+	fence()
 }
 
 func (b *sharedBell) Disarm() {
@@ -130,6 +132,7 @@ func (b *sharedBell) Watch(fd int, read, write bool) error {
 	}
 	if b.armed {
 		atomic.StoreUint32(&b.word[stateWord], b.mode())
+		fence()
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -240,6 +241,56 @@ func stressTwoProcesses(t *testing.T, mode string) {
 	}
 	if err := child.Wait(); err != nil {
 		t.Errorf("ringing process: %v: %s", err, out.String())
+	}
+}
+
+// TestSharedDekker looks at the protocol's two crossing pairs of a store and a load themselves, in mapped memory: whoever
+// misses the other's store must have been seen by it. Without sleeps between them, the pairs cross in most rounds.
+func TestSharedDekker(t *testing.T) {
+	mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(board{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	b := (*board)(unsafe.Pointer(&mem[0]))
+	word, flag := &b.words[0].word, &b.posted[0]
+	owner, ringer := NewShared(word, -1), NewShared(word, -1)
+	defer closeAll(t, owner, ringer)
+
+	const rounds = 100_000
+	meet := func(mine, theirs *uint32) { // in mapped memory as well, where the race detector is quickest
+		k := atomic.AddUint32(mine, 1)
+		for i := 0; atomic.LoadUint32(theirs) < k; i++ {
+			if i > 1000 { // fewer processors than goroutines
+				runtime.Gosched()
+			}
+		}
+	}
+	here, there := &b.words[1].word[0], &b.words[2].word[0]
+	var group sync.WaitGroup
+	group.Go(func() {
+		for k := uint32(1); k <= rounds; k++ {
+			meet(there, here)
+			atomic.StoreUint32(flag, k)
+			ringer.Ring()
+			meet(there, here)
+		}
+	})
+	lost := 0
+	for k := uint32(1); k <= rounds; k++ {
+		rings := atomic.LoadUint32(&word[seqWord])
+		meet(here, there)
+		owner.Arm()
+		seen := atomic.LoadUint32(flag) == k
+		meet(here, there)
+		if !seen && atomic.LoadUint32(&word[seqWord]) == rings {
+			lost++
+		}
+		owner.Disarm()
+	}
+	group.Wait()
+	if lost > 0 {
+		t.Errorf("%d of %d rings neither found the owner armed nor were seen by it", lost, rounds)
 	}
 }
 
