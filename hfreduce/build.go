@@ -87,7 +87,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 		c.end(err)
 		if joinErr == nil {
 			c.deaf()
-			err = errors.Join(err, c.segment.Close())
+			err = errors.Join(err, c.registered.close(), c.segment.Close())
 		}
 		return nil, err
 	}
@@ -127,6 +127,9 @@ func (c *Comm) join(ctx context.Context) error {
 		return errors.Join(err, segment.Close())
 	}
 	c.segment, c.segmentBytes, c.bell = segment, g.Bytes(), bells[c.LocalRank()]
+	if err := c.registerSegment(); err != nil {
+		return errors.Join(err, segment.Close())
+	}
 	return nil
 }
 

@@ -53,6 +53,7 @@ type Comm struct {
 
 	stats        counters
 	memories     memories
+	registered   registrations
 	segmentBytes int64
 }
 
@@ -210,7 +211,7 @@ func (c *Comm) Close(ctx context.Context) error {
 	c.deaf()
 	c.end(ErrClosed)
 	c.release()
-	errs = append(errs, c.engine.CloseLinks(), c.bell.Close(), c.segment.Close(), c.fabric.release(ctx))
+	errs = append(errs, c.engine.CloseLinks(), c.registered.close(), c.bell.Close(), c.segment.Close(), c.fabric.release(ctx))
 	return errors.Join(errs...)
 }
 

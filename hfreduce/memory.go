@@ -3,6 +3,7 @@
 package hfreduce
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -41,7 +42,9 @@ func (c *Comm) Alloc(bytes int64) (*Memory, error) {
 	}
 	c.memories.live.Add(1)
 	c.memories.bytes.Add(bytes)
-	return &Memory{comm: c, block: block}, nil
+	m := &Memory{comm: c, block: block}
+	c.registered.add(m)
+	return m, nil
 }
 
 // Bytes returns the memory. It must not be used after Free or Comm.Close.
@@ -57,7 +60,7 @@ func (m *Memory) Free() error {
 	}
 	m.comm.memories.live.Add(-1)
 	m.comm.memories.bytes.Add(-int64(len(m.block.Bytes())))
-	return m.comm.segment.Free(m.block)
+	return errors.Join(m.comm.registered.remove(m), m.comm.segment.Free(m.block))
 }
 
 // View returns the memory as a slice of T, as long as whole elements fit. Host(View[T](m)) is the Buffer over it.

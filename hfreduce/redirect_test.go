@@ -5,11 +5,8 @@ package hfreduce
 import (
 	"bytes"
 	"context"
-	"io"
-	"log/slog"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
@@ -64,37 +61,6 @@ func (l *redirectingLink) Poll(ev []transport.Event) (int, error) {
 	return n, err
 }
 
-// newRedirectingWorld is newWorld over redirecting links.
-func newRedirectingWorld(t *testing.T, nodeOf []int, r redirecting) []*Comm {
-	t.Helper()
-	o := Options{WorldSize: len(nodeOf), Timeout: 30 * time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	o.defaults()
-	w := newLocalWorld(nodeOf)
-	comms, members := make([]*Comm, len(nodeOf)), make([]int, len(nodeOf))
-	fabrics := make([]*sharedFabric, len(nodeOf))
-	for i := range nodeOf {
-		members[i] = i
-		own := r
-		own.Transport = w.network.Transport(i)
-		fabrics[i] = &sharedFabric{fabric: &localFabric{world: w, self: i, transport_: own}}
-	}
-	errs := make(chan error, len(nodeOf))
-	for i := range nodeOf {
-		go func() {
-			var err error
-			comms[i], err = newComm(context.Background(), fabrics[i], o, "init", members, i)
-			errs <- err
-		}()
-	}
-	for range nodeOf {
-		if err := <-errs; err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() { closeAll(t, comms) })
-	return comms
-}
-
 // TestResultsAreRedirected: with one rank on a node, every item's result lands in the buffer on all nodes but the tree's
 // root; with several, or when the link refuses, none does. The sums are the same.
 func TestResultsAreRedirected(t *testing.T) {
@@ -112,7 +78,9 @@ func TestResultsAreRedirected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked, landed atomic.Int64
-			comms := newRedirectingWorld(t, c.nodeOf, redirecting{asked: &asked, landed: &landed, refuse: c.refuse})
+			comms := newWorldOver(t, c.nodeOf, func(_ int, inner transport.Transport) transport.Transport {
+				return redirecting{inner, &asked, &landed, c.refuse}
+			})
 			const count = items * DefaultChunkBytes / 4
 			inputs := make([][]byte, len(comms))
 			for r := range inputs {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
 
 // blocks returns the node of each of np ranks that are spread over nodes in contiguous, nearly equal blocks.
@@ -47,6 +49,34 @@ func newWorld(t testing.TB, nodeOf []int, o Options) []*Comm {
 	comms, err := NewLocal(nodeOf, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(t, comms) })
+	return comms
+}
+
+// newWorldOver is newWorld with each rank's transport wrapped.
+func newWorldOver(t *testing.T, nodeOf []int, wrap func(rank int, inner transport.Transport) transport.Transport) []*Comm {
+	t.Helper()
+	o := Options{WorldSize: len(nodeOf), Timeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	o.defaults()
+	w := newLocalWorld(nodeOf)
+	comms, members := make([]*Comm, len(nodeOf)), make([]int, len(nodeOf))
+	for r := range members {
+		members[r] = r
+	}
+	errs := make(chan error, len(nodeOf))
+	for r := range nodeOf {
+		f := &sharedFabric{fabric: &localFabric{world: w, self: r, transport_: wrap(r, w.network.Transport(r))}}
+		go func() {
+			var err error
+			comms[r], err = newComm(context.Background(), f, o, "init", members, r)
+			errs <- err
+		}()
+	}
+	for range nodeOf {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() { closeAll(t, comms) })
 	return comms

@@ -56,6 +56,7 @@ type Engine struct {
 	links     []transport.Link       // by rank, nil where there is none
 	open      []openLink             // the same, without gaps
 	redirect  []transport.Redirector // by rank, nil where the link is none
+	selective []transport.Selective  // the same
 	landings  [][]byte               // what links deliver into
 	arrivals  []arrival              // by landing area of the pipeline
 	looks     uint                   // of exchanges at links
@@ -115,6 +116,7 @@ func New(cfg Config) (*Engine, error) {
 	e.localSize = len(cfg.Layout.Nodes[e.node])
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
 	e.redirect = make([]transport.Redirector, len(e.links))
+	e.selective = make([]transport.Selective, len(e.links))
 	e.landings = e.mem.landings(e.local)
 	e.arrivals = make([]arrival, e.mem.slots*e.mem.shards*phases)
 	e.exchanges = uint32(len(e.arrivals))
@@ -178,6 +180,7 @@ func (e *Engine) LinkConfig() transport.LinkConfig {
 func (e *Engine) AddLink(rank int, l transport.Link) {
 	e.links[rank] = l
 	e.redirect[rank], _ = l.(transport.Redirector)
+	e.selective[rank], _ = l.(transport.Selective)
 	e.open = append(e.open, openLink{l, rank})
 	l.Grant(e.mem.through() + uint32(e.mem.slots) + 1) // the next advance grants the same to the older links
 }

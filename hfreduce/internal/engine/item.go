@@ -22,6 +22,7 @@ type item struct {
 	shards  int    // in use for this item
 	src     []byte // this rank's input in one run, nil when it was staged in pieces
 	dst     []byte // where this rank's output lies in one run, nil otherwise
+	forward bool   // results can be sent from dst
 	direct  bool   // results of own shards go straight to dst, too
 	bare    bool   // the node's partial sum is this rank's input, and is sent from where it lies
 	private bool   // nobody else reads the result: own shards are reduced into dst only
@@ -67,12 +68,37 @@ func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 	if takes {
 		it.dst = e.contiguous(op.Out, op.Dst, it)
 		it.direct = it.dst != nil && it.flow.Up && (it.parent < 0 || it.flow.Pair)
-		it.private = it.direct && e.localSize == 1
+		it.forward = it.dst != nil && e.forwards(it)
+		it.private = it.direct && it.forward && e.localSize == 1
 	}
-	if it.dst != nil && !it.direct && it.parent >= 0 && e.localSize == 1 {
+	if it.forward && !it.direct && it.parent >= 0 && e.localSize == 1 {
 		e.redirectResults(it)
 	}
-	it.bare = e.localSize == 1 && it.src != nil && !op.Scaled && it.parent >= 0 && (it.flow.Pair || it.children == 0)
+	it.bare = e.localSize == 1 && it.src != nil && !op.Scaled && it.parent >= 0 && (it.flow.Pair || it.children == 0) && e.offers(it)
+}
+
+// forwards reports whether the links to the children send results of own shards from this rank's buffer.
+func (e *Engine) forwards(it *item) bool {
+	for i := range it.own {
+		lo, hi := e.bounds(it, e.ownShard(i))
+		for _, child := range it.child[:it.children] {
+			if !it.flow.Pair && !e.sends(e.peer(child, e.ownShard(i)), it.dst[lo:hi]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// offers reports whether the links to the parent send own shards from this rank's input.
+func (e *Engine) offers(it *item) bool {
+	for i := range it.own {
+		lo, hi := e.bounds(it, e.ownShard(i))
+		if !e.sends(e.peer(it.parent, e.ownShard(i)), it.src[lo:hi]) {
+			return false
+		}
+	}
+	return true
 }
 
 // redirectResults makes the parent's messages land in the buffer of the node's only rank, where its links can do so. In

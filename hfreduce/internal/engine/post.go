@@ -33,6 +33,12 @@ func (e *Engine) post(it *item, shard int, to Neighbour) error {
 	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, payload(it, shard, lo, hi))
 }
 
+// sends reports whether the link to a rank sends from the memory.
+func (e *Engine) sends(rank int, b []byte) bool {
+	s := e.selective[rank]
+	return s == nil || s.Sends(b)
+}
+
 // send posts a message to a rank.
 func (e *Engine) send(rank int, landing, seq uint32, payload []byte) error {
 	err := e.links[rank].Post(transport.Message{Landing: landing, Seq: seq, Tag: e.op.Tag, Payload: payload})

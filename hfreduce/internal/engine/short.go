@@ -23,6 +23,7 @@ import (
 type short struct {
 	count  uint32 // of small reductions so far, which chooses the set
 	open   bool   // it has not ended
+	input  bool   // the node's sum is this rank's input, and is sent from where it lies
 	seq    uint32 // between nodes: the item that it counts as
 	waited int    // the first local rank whose input has not been seen
 	added  bool   // the node's inputs are added
@@ -46,7 +47,7 @@ func (e *Engine) takesShort(op *Op) bool {
 // beginShort shows this rank's input to the node.
 func (e *Engine) beginShort(op *Op) {
 	s := &e.short
-	*s = short{count: s.count + 1, open: true}
+	*s = short{count: s.count + 1, open: true, input: e.sendsInput()}
 	if e.rounds() > 0 {
 		s.seq = e.next
 		e.next++
@@ -115,7 +116,7 @@ func (e *Engine) gather() (moved bool, err error) {
 	}
 	s.added = true
 	n := len(e.op.Src)
-	if n == 0 || e.sendsInput() {
+	if n == 0 || s.input {
 		return true, nil
 	}
 	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
@@ -143,12 +144,18 @@ func (e *Engine) gather() (moved bool, err error) {
 }
 
 // sendsInput reports whether the node's sum is this rank's input, and is sent from where it lies.
-func (e *Engine) sendsInput() bool { return e.localSize == 1 && !e.op.Scaled && e.rounds() > 0 }
+func (e *Engine) sendsInput() bool {
+	if e.localSize > 1 || e.op.Scaled || e.rounds() == 0 {
+		return false
+	}
+	node, _ := e.mem.exchange.Partner(e.node, 0)
+	return e.sends(e.cfg.Layout.Nodes[node][e.local], e.op.Src)
+}
 
 // outbound returns what this rank sends in the round at hand.
 func (e *Engine) outbound() []byte {
 	s := &e.short
-	if s.round == 0 && e.sendsInput() {
+	if s.round == 0 && s.input {
 		return e.op.Src
 	}
 	return e.mem.outbound(s.count, e.local, s.round)[:len(e.op.Src)]
@@ -185,7 +192,7 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 		}
 	}
 	a := &e.inbound[at]
-	if !a.fresh || s.unsent > 0 && s.round == e.rounds()-1 && e.sendsInput() {
+	if !a.fresh || s.unsent > 0 && s.round == e.rounds()-1 && s.input {
 		return false, nil // the sum may overwrite the input
 	}
 	a.fresh = false

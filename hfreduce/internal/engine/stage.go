@@ -16,7 +16,7 @@ func (e *Engine) stage(it *item) {
 	op := e.op
 	ready := e.mem.readyLine(it.slot, e.local)
 	ready.share, ready.out = notShare, notShare
-	if it.direct && op.DstShare != NotShared {
+	if it.direct && it.forward && op.DstShare != NotShared {
 		ready.out = uint64(op.DstShare + it.flow.Offset + it.lo)
 	}
 	switch {

@@ -138,6 +138,20 @@ type Redirector interface {
 	Redirect(landing, seq uint32, area []byte) bool
 }
 
+// Selective is a Link that cannot send from any memory, as with RDMA, whose device reads registered memory only.
+type Selective interface {
+	// Sends reports whether the bytes may be a Message's Payload as they lie. Post of others is a mistake of the caller's.
+	Sends(payload []byte) bool
+}
+
+// Registrar is a Transport that must know memory before its links may send from it and land in it.
+type Registrar interface {
+	// Register makes memory known, which must be mapped memory, not the Go heap, until the returned function is called.
+	// That has to happen after the links that use it are closed. Memory that cannot be registered is an error only if the
+	// transport has no other way to carry data.
+	Register(mem []byte) (unregister func() error, err error)
+}
+
 // Transport makes one rank's links. It may be used by many goroutines.
 type Transport interface {
 	// Name is the transport's name as users write it, e.g. "tcp".

@@ -69,6 +69,9 @@ type Bell interface {
 	Arm()
 	// Disarm takes Arm back: later rings are cheap and are forgotten.
 	Disarm()
+	// Armed reports whether the owner has armed the bell and neither slept nor disarmed it: it is about to sleep. Only the
+	// owner may ask.
+	Armed() bool
 	// Sleep returns true when somebody rang since Arm or a watched descriptor is ready, at once if that is so already.
 	// It returns false when timeout has passed; a timeout of zero or less means none. The bell is disarmed afterwards.
 	// Sleep on a bell that is not armed returns true at once.

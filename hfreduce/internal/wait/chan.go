@@ -41,6 +41,8 @@ func (b *chanBell) Arm() {
 
 func (b *chanBell) Disarm() { b.armed.Store(0) }
 
+func (b *chanBell) Armed() bool { return b.armed.Load() != 0 }
+
 func (b *chanBell) Sleep(timeout time.Duration) bool {
 	if b.armed.Load() == 0 {
 		return true

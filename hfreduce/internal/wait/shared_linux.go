@@ -92,6 +92,8 @@ func (b *sharedBell) Disarm() {
 	atomic.StoreUint32(&b.word[stateWord], awake)
 }
 
+func (b *sharedBell) Armed() bool { return b.armed }
+
 func (b *sharedBell) mode() uint32 {
 	if len(b.poll.watched) > 0 {
 		return inEpoll

@@ -88,14 +88,28 @@ func (t *Transport) Name() string { return Name }
 
 // Connect implements transport.Transport. The error of a dial names every address that was tried, with its cause.
 func (t *Transport) Connect(ctx context.Context, peer int, key string, cfg transport.LinkConfig) (transport.Link, error) {
-	l, err := t.connect(ctx, peer, key, &cfg)
+	conn, err := t.Meet(ctx, peer, key)
 	if err != nil {
-		return nil, fmt.Errorf("tcp: connect rank %d to rank %d: %w", t.cfg.Rank, peer, err)
+		return nil, err
 	}
-	return l, nil
+	return t.Adopt(conn, peer, cfg)
 }
 
-func (t *Transport) connect(ctx context.Context, peer int, key string, cfg *transport.LinkConfig) (*Link, error) {
+// Meet returns a connection to peer once the peer has called Meet, or Connect, with this rank and the same key. Both ranks
+// have proven to be of the job, and both know that the other one has the connection.
+func (t *Transport) Meet(ctx context.Context, peer int, key string) (net.Conn, error) {
+	conn, err := t.meet(ctx, peer, key)
+	if err != nil {
+		return nil, t.connectError(peer, err)
+	}
+	return conn, nil
+}
+
+func (t *Transport) connectError(peer int, err error) error {
+	return fmt.Errorf("tcp: connect rank %d to rank %d: %w", t.cfg.Rank, peer, err)
+}
+
+func (t *Transport) meet(ctx context.Context, peer int, key string) (net.Conn, error) {
 	if peer < 0 || peer == t.cfg.Rank {
 		return nil, errors.New("no such peer")
 	}
@@ -104,25 +118,24 @@ func (t *Transport) connect(ctx context.Context, peer int, key string, cfg *tran
 	}
 	ctx, stop := t.bound(ctx)
 	defer stop()
-	var conn net.Conn
-	var err error
 	if t.cfg.Rank < peer {
-		conn, err = t.dial(ctx, peer, key)
-	} else {
-		conn, err = t.fetch(ctx, place{peer, key})
+		return t.dial(ctx, peer, key)
 	}
-	if err != nil {
-		return nil, err
-	}
+	return t.fetch(ctx, place{peer, key})
+}
+
+// Adopt makes a link of a connection that Meet returned, on which nothing is under way. The connection is the link's, also
+// if there is an error.
+func (t *Transport) Adopt(conn net.Conn, peer int, cfg transport.LinkConfig) (transport.Link, error) {
 	addr := conn.RemoteAddr().String()
 	fd, err := detach(conn, t.cfg.SendBuffer, t.cfg.ReceiveBuffer)
 	if err != nil {
-		return nil, err
+		return nil, t.connectError(peer, err)
 	}
 	if t.cfg.Rank > peer && !t.cfg.near(peer) {
 		t.restoreCongestion(fd)
 	}
-	return newLink(fd, peer, addr, cfg, t.linger), nil
+	return newLink(fd, peer, addr, &cfg, t.linger), nil
 }
 
 // bound returns a context that also ends with the transport.
