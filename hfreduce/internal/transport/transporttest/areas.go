@@ -20,10 +20,10 @@ type areas struct {
 	whole    [][]byte
 }
 
-func newAreas(lengths []int) areas {
+func newAreas(t testing.TB, impl Implementation, lengths []int) areas {
 	a := areas{}
 	for _, n := range lengths {
-		whole := make([]byte, n+2*guardBytes)
+		whole := impl.memory(t, n+2*guardBytes)
 		for i := range whole {
 			whole[i] = guardByte
 		}

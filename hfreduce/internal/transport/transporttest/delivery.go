@@ -17,11 +17,11 @@ func testSizes(t *testing.T, impl Implementation) {
 	for impl.bytes(sizes[len(sizes)-1]) != sizes[len(sizes)-1] {
 		sizes = sizes[:len(sizes)-1]
 	}
-	a, b := newPair(t, impl, pairConfig{landings: append(sizes, 5<<20)})
+	a, b := newPair(t, impl, pairConfig{landings: append(sizes, impl.bytes(5<<20))})
 	for i, size := range sizes {
 		for _, landing := range []uint32{uint32(i), uint32(len(sizes))} {
 			seed := uint64(i)<<32 | uint64(landing)
-			m := transport.Message{Landing: landing, Seq: item(i), Tag: uint32(seed * 7), Payload: pattern(size, seed)}
+			m := transport.Message{Landing: landing, Seq: item(i), Tag: uint32(seed * 7), Payload: a.payload(size, seed)}
 			a.post(m)
 			await(t, fmt.Sprint("size ", size), func() bool { return a.count(transport.Sent) == 1 && b.count(transport.Received) == 1 }, a, b)
 			checkEvent(t, a.take(transport.Sent)[0], m, transport.Sent)
@@ -48,20 +48,26 @@ func testOrder(t *testing.T, impl Implementation) {
 	}
 	a, b := newPair(t, impl, pairConfig{landings: lengths, posts: n})
 	for i := range n {
-		a.post(message(i, lengths[i]))
+		a.post(a.message(i, lengths[i]))
 	}
 	await(t, "all", func() bool { return a.count(transport.Sent) == n && b.count(transport.Received) == n }, a, b)
 	sent, received := a.take(transport.Sent), b.take(transport.Received)
 	for i := range n {
-		checkEvent(t, sent[i], message(i, lengths[i]), transport.Sent)
-		checkEvent(t, received[i], message(i, lengths[i]), transport.Received)
+		checkMessage(t, sent[i], i, lengths[i], transport.Sent)
+		checkMessage(t, received[i], i, lengths[i], transport.Received)
 		b.areas.check(t, uint32(i), lengths[i], uint64(i))
 	}
 }
 
 // message is the i-th message, to area i.
-func message(i, bytes int) transport.Message {
-	return transport.Message{Landing: uint32(i), Seq: item(i), Tag: uint32(i) * 3, Payload: pattern(bytes, uint64(i))}
+func (e *end) message(i, bytes int) transport.Message {
+	return transport.Message{Landing: uint32(i), Seq: item(i), Tag: uint32(i) * 3, Payload: e.payload(bytes, uint64(i))}
+}
+
+// checkMessage checks an event of the i-th message.
+func checkMessage(t testing.TB, ev transport.Event, i, bytes int, kind transport.EventKind) {
+	t.Helper()
+	checkEvent(t, ev, transport.Message{Landing: uint32(i), Seq: item(i), Tag: uint32(i) * 3, Payload: make([]byte, bytes)}, kind)
 }
 
 // testBothWays streams in both directions at once, each end on its own goroutine, with a ring of areas and grants.
@@ -79,7 +85,7 @@ func testBothWays(t *testing.T, impl Implementation) {
 func streamBoth(e *end, slots, items, bytes int) {
 	payloads := make([][]byte, slots)
 	for i := range payloads {
-		payloads[i] = make([]byte, bytes)
+		payloads[i] = e.impl.memory(e.t, bytes)
 	}
 	posted, sent, received := 0, 0, 0
 	for sent < items || received < items {
@@ -134,12 +140,12 @@ func testBacklog(t *testing.T, impl Implementation) {
 	}
 	a, b := newPair(t, impl, pairConfig{landings: lengths, posts: n})
 	for i := range n {
-		a.post(message(i, bytes))
+		a.post(a.message(i, bytes))
 		a.poll()
 	}
 	await(t, "backlog", func() bool { return a.count(transport.Sent) == n && b.count(transport.Received) == n }, b, a)
 	for i, ev := range b.take(transport.Received) {
-		checkEvent(t, ev, message(i, bytes), transport.Received)
+		checkMessage(t, ev, i, bytes, transport.Received)
 		b.areas.check(t, uint32(i), bytes, uint64(i))
 	}
 }
@@ -148,7 +154,7 @@ func testBacklog(t *testing.T, impl Implementation) {
 func testPayloadReuse(t *testing.T, impl Implementation) {
 	bytes, items := impl.bytes(700_000), 12
 	a, b := newPair(t, impl, pairConfig{landings: []int{bytes, bytes}})
-	payload := make([]byte, bytes)
+	payload := impl.memory(t, bytes)
 	for i := range items {
 		fill(payload, uint64(i))
 		a.post(transport.Message{Landing: uint32(i % 2), Seq: item(i), Payload: payload})
@@ -183,7 +189,7 @@ func testManyLinks(t *testing.T, impl Implementation) {
 		}
 	}
 	for i, e := range ends {
-		e.post(transport.Message{Seq: start, Tag: uint32(i), Payload: pattern(100, uint64(i))})
+		e.post(transport.Message{Seq: start, Tag: uint32(i), Payload: e.payload(100, uint64(i))})
 	}
 	for i, e := range ends {
 		await(t, "message", func() bool { return e.count(transport.Received) == 1 }, ends...)
@@ -204,7 +210,7 @@ func testHandOver(t *testing.T, impl Implementation) {
 		<-done
 	}
 	for i := range 50 {
-		elsewhere(func() { a.link.Post(transport.Message{Seq: start, Payload: pattern(1000, uint64(i))}) })
+		elsewhere(func() { a.link.Post(transport.Message{Seq: start, Payload: a.payload(1000, uint64(i))}) })
 		await(t, "message", func() bool {
 			elsewhere(func() { a.poll() })
 			elsewhere(func() { b.poll() })
@@ -220,7 +226,7 @@ func testHandOver(t *testing.T, impl Implementation) {
 func testAllocations(t *testing.T, impl Implementation) {
 	large := impl.bytes(100_000)
 	a, b := newPair(t, impl, pairConfig{landings: []int{large}, window: 4})
-	payloads := [][]byte{make([]byte, 100), make([]byte, large), nil}
+	payloads := [][]byte{impl.memory(t, 100), impl.memory(t, large), nil}
 	granted := item(64)
 	ends := [2]*end{a, b}
 	round := func() {

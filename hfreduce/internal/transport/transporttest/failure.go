@@ -60,7 +60,7 @@ func testPeerCloses(t *testing.T, impl Implementation) {
 	const n = 5
 	a, b := newPair(t, impl, pairConfig{landings: []int{3000, 3000, 3000, 3000, 3000}})
 	for i := range n {
-		a.post(message(i, 3000))
+		a.post(a.message(i, 3000))
 	}
 	await(t, "sent", func() bool { return a.count(transport.Sent) == n }, a)
 	if err := a.link.Close(); err != nil {
@@ -76,7 +76,7 @@ func testPeerCloses(t *testing.T, impl Implementation) {
 		t.Fatalf("%d of %d messages arrived", len(received), n)
 	}
 	for i, ev := range received {
-		checkEvent(t, ev, message(i, 3000), transport.Received)
+		checkMessage(t, ev, i, 3000, transport.Received)
 		b.areas.check(t, uint32(i), 3000, uint64(i))
 	}
 }
@@ -85,9 +85,9 @@ func testPeerCloses(t *testing.T, impl Implementation) {
 func testCloseUnread(t *testing.T, impl Implementation) {
 	bytes := impl.bytes(200_000)
 	a, b := newPair(t, impl, pairConfig{landings: []int{bytes}})
-	b.post(transport.Message{Seq: start, Payload: pattern(1000, 1)})
+	b.post(transport.Message{Seq: start, Payload: b.payload(1000, 1)})
 	await(t, "b sent", func() bool { return b.count(transport.Sent) == 1 }, b)
-	a.post(transport.Message{Seq: start, Payload: pattern(bytes, 2)})
+	a.post(transport.Message{Seq: start, Payload: a.payload(bytes, 2)})
 	await(t, "a sent", func() bool {
 		if a.count(transport.Sent) == 0 {
 			b.poll()
@@ -108,7 +108,7 @@ func testCloseUnread(t *testing.T, impl Implementation) {
 // testPeerBreaks: the end of the peer without goodbye is seen by an end that waits and by one that posts.
 func testPeerBreaks(t *testing.T, impl Implementation) {
 	a, b := newPair(t, impl, pairConfig{landings: []int{1000}})
-	a.post(transport.Message{Seq: start, Payload: pattern(1000, 7)})
+	a.post(transport.Message{Seq: start, Payload: a.payload(1000, 7)})
 	await(t, "message", func() bool { return a.count(transport.Sent) == 1 && b.count(transport.Received) == 1 }, a, b)
 	impl.Break(a.link)
 	err := b.failure()
@@ -130,7 +130,7 @@ func testCloseDrops(t *testing.T, impl Implementation) {
 		lengths[i] = bytes
 	}
 	a, b := newPair(t, impl, pairConfig{landings: lengths, posts: n})
-	payload := pattern(bytes, 3)
+	payload := a.payload(bytes, 3)
 	for i := range n {
 		a.post(transport.Message{Landing: uint32(i), Seq: start, Payload: payload})
 	}

@@ -48,7 +48,7 @@ func testGrantsFlow(t *testing.T, impl Implementation) {
 func testGrantFlush(t *testing.T, impl Implementation) {
 	a, b := newPair(t, impl, pairConfig{window: 100, grant: 10})
 	b.link.Grant(item(11))
-	b.post(transport.Message{Seq: start, Payload: pattern(10, 1)})
+	b.post(transport.Message{Seq: start, Payload: b.payload(10, 1)})
 	await(t, "grant with a message", func() bool { return a.link.Limit() == item(11) }, a, b)
 	b.link.Grant(item(12))
 	b.flush()

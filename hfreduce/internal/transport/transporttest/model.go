@@ -74,7 +74,7 @@ func (w *way) post(t *rapid.T) {
 	p := posted{seed: w.next, m: transport.Message{
 		Landing: uint32(landing), Tag: rapid.Uint32().Draw(t, "tag"),
 		Seq:     w.from.link.Limit() - rapid.Uint32Range(0, 3).Draw(t, "seq"), // 0 is one too far
-		Payload: pattern(rapid.IntRange(0, len(w.to.areas.landings[landing])).Draw(t, "bytes"), w.next),
+		Payload: w.from.payload(rapid.IntRange(0, len(w.to.areas.landings[landing])).Draw(t, "bytes"), w.next),
 	}}
 	err := w.from.link.Post(p.m)
 	var want error

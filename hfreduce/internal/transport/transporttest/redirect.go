@@ -26,12 +26,12 @@ func testRedirect(t *testing.T, impl Implementation) {
 		if r == nil {
 			return
 		}
-		elsewhere := newAreas([]int{n})
+		elsewhere := newAreas(t, impl, []int{n})
 		if !r.Redirect(0, item(1), elsewhere.landings[0]) {
 			t.Fatal("a message that was not posted could not be redirected")
 		}
 		for i := range 3 {
-			m := transport.Message{Seq: item(i), Payload: pattern(n, uint64(i))}
+			m := transport.Message{Seq: item(i), Payload: a.payload(n, uint64(i))}
 			a.post(m)
 			await(t, "message", func() bool { return a.count(transport.Sent) == 1 && b.count(transport.Received) == 1 }, a, b)
 			a.take(transport.Sent)
@@ -60,8 +60,8 @@ func testRedirectLate(t *testing.T, impl Implementation) {
 		if r == nil {
 			return
 		}
-		elsewhere := newAreas([]int{n})
-		a.post(transport.Message{Seq: start, Payload: pattern(n, 5)})
+		elsewhere := newAreas(t, impl, []int{n})
+		a.post(transport.Message{Seq: start, Payload: a.payload(n, 5)})
 		for range polls {
 			a.poll()
 			b.poll()
@@ -88,9 +88,9 @@ func testRedirectShort(t *testing.T, impl Implementation) {
 	if r == nil {
 		return
 	}
-	elsewhere := newAreas([]int{999})
+	elsewhere := newAreas(t, impl, []int{999})
 	r.Redirect(0, start, elsewhere.landings[0])
-	a.post(transport.Message{Seq: start, Payload: pattern(1000, 1)})
+	a.post(transport.Message{Seq: start, Payload: a.payload(1000, 1)})
 	a.link.Poll(a.buf[:])
 	if err := b.failure(); !errors.Is(err, transport.ErrProtocol) {
 		t.Errorf("got %v", err)

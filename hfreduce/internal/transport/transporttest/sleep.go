@@ -58,7 +58,7 @@ func testSleepMessage(t *testing.T, impl Implementation) {
 	for i := range 20 {
 		asleep, done := untilWoken(b, func() bool { return b.count(transport.Received) == i+1 })
 		<-asleep
-		a.post(transport.Message{Seq: start, Payload: pattern(100, 1)})
+		a.post(transport.Message{Seq: start, Payload: a.payload(100, 1)})
 		await(t, "sent", func() bool { return a.count(transport.Sent) == i+1 }, a)
 		if err := <-done; err != nil {
 			t.Fatalf("receiver: %v", err)
@@ -85,7 +85,7 @@ func testSleepBlocked(t *testing.T, impl Implementation) {
 	n, bytes := 4, impl.bytes(4<<20)
 	a, b := newPair(t, impl, pairConfig{landings: []int{bytes, bytes, bytes, bytes}, posts: n})
 	for i := range n {
-		a.post(message(i, bytes))
+		a.post(a.message(i, bytes))
 	}
 	_, sender := untilWoken(a, func() bool { return a.count(transport.Sent) == n })
 	_, receiver := untilWoken(b, func() bool { return b.count(transport.Received) == n })

@@ -22,6 +22,9 @@ type Implementation struct {
 	NewBell func(t testing.TB) wait.Bell
 	// MaxBytes bounds the messages of the suite, for a transport that is slow by its configuration; zero: some MiB.
 	MaxBytes int
+	// Memory returns n bytes that the links of all transports of New can send from and land in, until a later New; nil: any
+	// memory will do. What was returned long ago in the same test may be returned again.
+	Memory func(t testing.TB, n int) []byte
 	// Redirects says whether the links are Redirectors.
 	Redirects bool
 	// Break ends a link without any goodbye, as the death of its process would.
@@ -34,6 +37,14 @@ func (impl *Implementation) bytes(n int) int {
 		return min(n, impl.MaxBytes)
 	}
 	return n
+}
+
+// memory returns n bytes that may be sent.
+func (impl *Implementation) memory(t testing.TB, n int) []byte {
+	if impl.Memory == nil {
+		return make([]byte, n)
+	}
+	return impl.Memory(t, n)
 }
 
 // patience bounds every wait of the suite. Nothing is expected to take that long.
@@ -71,6 +82,7 @@ func Run(t *testing.T, impl Implementation) {
 // end is one end of a link under test.
 type end struct {
 	t      testing.TB
+	impl   Implementation
 	link   transport.Link
 	bell   wait.Bell
 	areas  areas
@@ -134,12 +146,19 @@ func connectPair(t testing.TB, impl Implementation, ta, tb transport.Transport, 
 
 func newEnd(t testing.TB, impl Implementation, c pairConfig) *end {
 	c = c.defaults()
-	return &end{t: t, bell: impl.NewBell(t), areas: newAreas(c.landings)}
+	return &end{t: t, impl: impl, bell: impl.NewBell(t), areas: newAreas(t, impl, c.landings)}
 }
 
 func (e *end) config(c pairConfig) transport.LinkConfig {
 	c = c.defaults()
 	return transport.LinkConfig{Landings: e.areas.landings, Bell: e.bell, Window: c.window, Start: start, MaxPosts: c.posts}
+}
+
+// payload returns n bytes of a seed's pattern that the link can send.
+func (e *end) payload(n int, seed uint64) []byte {
+	b := e.impl.memory(e.t, n)
+	fill(b, seed)
+	return b
 }
 
 func (e *end) post(m transport.Message) {
