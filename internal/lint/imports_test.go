@@ -47,7 +47,7 @@ func direction() []row {
 		{pkg: "hfreduce/metrics", may: []string{"hfreduce"}},
 		// It measures the kernels themselves, which nothing outside hfreduce may import.
 		{pkg: "hfreduce/kernelbench", may: []string{"hfreduce", in + "kernel"}},
-		{pkg: "hfreduce", may: []string{in + "...", "cuda"}, tests: []string{"internal/cpus"}},
+		{pkg: "hfreduce", may: []string{in + "...", "cuda", "rdma"}, tests: []string{"internal/cpus"}},
 		{pkg: in + "engine", may: append([]string{in + "schedule", in + "kernel", in + "hostmem"}, transport...)},
 		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "wait", in + "invariant"}},
 		{pkg: in + "transport/tcp", may: wire},
@@ -133,7 +133,7 @@ func limits() []limit {
 	return []limit{
 		// hfreduce/kernelbench needs it for the yardstick only, libc's memcpy, and does without where there is no cgo.
 		{"C", []string{"cuda", "rdma", "cmd/libhfreduce", "hfreduce/kernelbench"}, false, "cgo stays in leaf packages"},
-		{"golang.org/x/sys/unix", []string{"internal/cpus", "hfreduce", in + "wait", in + "hostmem", in + "hello", in + "bootstrap", in + "topo",
+		{"golang.org/x/sys/unix", []string{"internal/cpus", "hfreduce", "rdma", in + "wait", in + "hostmem", in + "hello", in + "bootstrap", in + "topo",
 			in + "transport/tcp", in + "transport/shm", in + "transport/verbs", "hfreduce/kernelbench", "cmd/..."}, true, "system calls stay below the engine"},
 		{"golang.org/x/sys/cpu", []string{in + "kernel"}, true, "only kernels depend on the CPU"},
 		{"golang.org/x/term", programs, false, "only programs have a terminal"},
