@@ -52,7 +52,7 @@ func direction() []row {
 		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "wait", in + "invariant"}},
 		{pkg: in + "transport/tcp", may: wire},
 		{pkg: in + "transport/shm", may: wire},
-		{pkg: in + "transport/verbs", may: append([]string{"rdma"}, wire...)},
+		{pkg: in + "transport/verbs", may: append([]string{"rdma"}, wire...), tests: []string{in + "transport/tcp"}},
 		{pkg: in + "transport/mem", may: transport},
 		{pkg: in + "transport/fault", may: transport},
 		{pkg: in + "transport/transporttest", may: append([]string{in + "hostmem"}, transport...)},

@@ -27,7 +27,8 @@ type Implementation struct {
 	Memory func(t testing.TB, n int) []byte
 	// Redirects says whether the links are Redirectors.
 	Redirects bool
-	// Break ends a link without any goodbye, as the death of its process would.
+	// Break ends a link without any goodbye, as the death of its process would. nil: the links are another transport's, for
+	// which that is tested.
 	Break func(l transport.Link)
 }
 

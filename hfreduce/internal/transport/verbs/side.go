@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verbs
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// side is the TCP connection beside a link's queue pairs. Nothing comes over it after the meeting but its end.
+type side struct {
+	conn net.Conn
+	fd   int
+}
+
+// How the kernel looks after the idle connection: a host that is gone is noticed after about half a minute, also by a rank
+// that sends nothing.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
+
+func newSide(conn net.Conn) (side, error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return side{}, fmt.Errorf("a %T has no descriptor", conn)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return side{}, err
+	}
+	s := side{conn: conn}
+	if err := raw.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
+		return side{}, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if err := tcp.SetKeepAliveConfig(keepAlive); err != nil {
+			return side{}, err
+		}
+	}
+	return s, nil
+}
+
+// errGone is the end of the connection without a bye over the queue pairs.
+var errGone = errors.New("its process ended or gave up the link")
+
+// look returns why the connection has ended, nil if it has not. It does not block.
+func (s *side) look() error {
+	var b [1]byte
+	n, _, err := unix.Recvfrom(s.fd, b[:], unix.MSG_DONTWAIT)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: %w", errGone, err)
+	case n > 0:
+		return errors.New("it sent something after the link was made")
+	}
+	return errGone
+}
+
+func (s *side) close() error { return s.conn.Close() }
