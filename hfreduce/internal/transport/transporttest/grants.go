@@ -28,12 +28,12 @@ func testGrants(t *testing.T, impl Implementation) {
 // testGrantsFlow streams with every small window: the Window/2 rule alone must keep credits flowing.
 func testGrantsFlow(t *testing.T, impl Implementation) {
 	for window := uint32(1); window <= 9; window++ {
-		a, b := newPair(t, impl, pairConfig{window: window, grant: window})
+		a, b := newPair(t, impl, pairConfig{landings: make([]int, 9+8), window: window, grant: window})
 		posted, received, outstanding := uint32(0), uint32(0), 0
 		await(t, fmt.Sprint("window ", window), func() bool {
 			outstanding -= len(a.take(transport.Sent))
 			if posted < 50 && outstanding < 8 && transport.Before(item(posted), a.link.Limit()) {
-				a.post(transport.Message{Seq: item(posted), Payload: []byte{1}})
+				a.post(transport.Message{Landing: posted % 17, Seq: item(posted)})
 				posted++
 				outstanding++
 			}
@@ -59,19 +59,19 @@ func testGrantFlush(t *testing.T, impl Implementation) {
 
 // testMistakes: what the caller does wrong changes nothing.
 func testMistakes(t *testing.T, impl Implementation) {
-	a, b := newPair(t, impl, pairConfig{grant: 3, posts: 2})
+	a, b := newPair(t, impl, pairConfig{landings: make([]int, 3), grant: 3, posts: 2})
 	for _, seq := range []uint32{3, 4, 1 << 30} {
 		if err := a.link.Post(transport.Message{Seq: item(seq)}); !errors.Is(err, transport.ErrNoCredit) {
 			t.Errorf("post of item %d, which is not granted: %v", seq, err)
 		}
 	}
 	a.post(transport.Message{Seq: start})
-	a.post(transport.Message{Seq: item(1)})
+	a.post(transport.Message{Landing: 1, Seq: item(1)})
 	if err := a.link.Post(transport.Message{Seq: item(2)}); !errors.Is(err, transport.ErrPosts) {
 		t.Errorf("third post: %v", err)
 	}
 	await(t, "both", func() bool { return a.count(transport.Sent) == 2 && b.count(transport.Received) == 2 }, a, b)
-	a.post(transport.Message{Seq: item(2)})
+	a.post(transport.Message{Landing: 2, Seq: item(2)})
 	await(t, "third", func() bool { return a.count(transport.Sent) == 3 && b.count(transport.Received) == 3 }, a, b)
 	for i, ev := range b.take(transport.Received) {
 		if ev.Seq != item(i) {

@@ -112,6 +112,7 @@ func (t *Transport) negotiate(ctx context.Context, conn net.Conn, peer int, cfg 
 			return l, refusal, nil
 		}
 	}
+	l.meeting = false
 	t.enlist(l)
 	t.log.Info("link", "peer", peer, "transport", Name, "paths", fmt.Sprint(paths), "mtu", paths[0].mtu, "address", conn.RemoteAddr().String())
 	return l, "", nil
@@ -131,7 +132,7 @@ func either(mine, theirs string) string {
 // prepare makes the queue pairs, so that they can receive, and what the peer must know of them.
 func (t *Transport) prepare(paths []path, self, peer int, conn net.Conn, cfg *transport.LinkConfig) (*Link, *setup) {
 	l := &Link{
-		of: t, peer: peer, self: self, addr: paths[0].String(), bell: cfg.Bell, landings: cfg.Landings,
+		of: t, peer: peer, self: self, meeting: true, addr: paths[0].String(), bell: cfg.Bell, landings: cfg.Landings,
 		credits: transport.NewCredits(cfg), posts: make([]post, cfg.Posts()),
 	}
 	fail := func(err error) (*Link, *setup) { return l, &setup{Refuse: err.Error()} }

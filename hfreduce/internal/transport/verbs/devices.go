@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,7 @@ type port struct {
 	pd      *rdma.PD
 	events  *os.File // a duplicate of the device's descriptor, within Go's poller
 	watcher sync.WaitGroup
+	closing atomic.Bool
 }
 
 // openPorts opens the ports that a rank uses, in their order, or says why there are none.
@@ -156,7 +158,7 @@ func (p *port) watch(t *Transport) {
 		if err == nil {
 			err = conn.Read(func(uintptr) bool { return p.take(t) != nil })
 		}
-		if err != nil && !errors.Is(err, os.ErrClosed) {
+		if err != nil && !p.closing.Load() {
 			t.log.Warn("verbs: events of a device are not watched any more", "device", p.Device, "error", err)
 		}
 	})
@@ -190,6 +192,7 @@ func (p *port) take(t *Transport) error {
 func (p *port) close() error {
 	var errs []error
 	if p.events != nil {
+		p.closing.Store(true)
 		errs = append(errs, p.events.Close())
 		p.watcher.Wait()
 	}

@@ -61,6 +61,9 @@ func (l *Link) waitFor(deadline time.Time, done func() bool) bool {
 		}
 		// The errors are EINTR and such that look again can't make worse.
 		_, _ = unix.Poll(fds, int(min(left, pollSlice)/time.Millisecond)+1)
+		if fds[0].Revents != 0 && l.meeting {
+			fds[0].Fd = -1 // a step ahead: it would end every sleep
+		}
 		if l.lookAside(); l.cause != nil && !done() {
 			return false
 		}

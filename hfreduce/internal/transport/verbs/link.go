@@ -31,6 +31,7 @@ type Link struct {
 	inbox    memory
 	areas    []area // the peer's
 	watched  bool
+	meeting  bool // the link is being set up: the peer may be a step ahead
 	idle     uint // polls that found nothing, since the side was looked at
 
 	posts         []post // a ring
@@ -318,7 +319,10 @@ func (l *Link) parted() error {
 
 // lookAside looks at the TCP connection. After its end everything that had arrived before is taken in.
 func (l *Link) lookAside() {
-	err := l.side.look()
+	sent, err := l.side.look()
+	if sent && !l.meeting {
+		err = fmt.Errorf("%w: it sent something over the connection beside the queue pairs", transport.ErrProtocol)
+	}
 	if err == nil {
 		return
 	}

@@ -46,19 +46,20 @@ func newSide(conn net.Conn) (side, error) {
 // errGone is the end of the connection without a bye over the queue pairs.
 var errGone = errors.New("its process ended or gave up the link")
 
-// look returns why the connection has ended, nil if it has not. It does not block.
-func (s *side) look() error {
+// look returns why the connection has ended, nil if it has not, and whether the peer has sent something, which belongs to
+// the meeting. It does not block.
+func (s *side) look() (sent bool, err error) {
 	var b [1]byte
-	n, _, err := unix.Recvfrom(s.fd, b[:], unix.MSG_DONTWAIT)
+	n, _, err := unix.Recvfrom(s.fd, b[:], unix.MSG_DONTWAIT|unix.MSG_PEEK)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
-		return nil
+		return false, nil
 	case err != nil:
-		return fmt.Errorf("%w: %w", errGone, err)
-	case n > 0:
-		return errors.New("it sent something after the link was made")
+		return false, fmt.Errorf("%w: %w", errGone, err)
+	case n == 0:
+		return false, errGone
 	}
-	return errGone
+	return true, nil
 }
 
 func (s *side) close() error { return s.conn.Close() }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -114,6 +115,7 @@ func networks(t testing.TB) (all []netip.Prefix) {
 // arena is memory that all transports of a test have registered, given out in turn.
 type arena struct {
 	mem []byte
+	mu  sync.Mutex
 	at  int
 }
 
@@ -128,6 +130,8 @@ func newArena(t testing.TB, bytes int) *arena {
 }
 
 func (a *arena) take(n int) []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.at+n > len(a.mem) {
 		a.at = 0
 	}
