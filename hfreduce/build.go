@@ -258,7 +258,6 @@ func (c *Comm) connect(ctx context.Context, p *schedule.Plan, bytes int64) error
 	for i, rank := range peers {
 		if links[i] != nil {
 			c.engine.AddLink(rank, links[i])
-			c.peers.Add(1)
 			continue
 		}
 		stall.Ranks = append(stall.Ranks, rank)

@@ -49,7 +49,6 @@ type Comm struct {
 	linked  map[planKey]bool
 	splits  atomic.Uint64
 	closed  atomic.Bool
-	peers   atomic.Int64 // links
 
 	stats        counters
 	memories     memories

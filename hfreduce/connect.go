@@ -88,10 +88,13 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 		return nil, meetingError(err)
 	}
 	f := &processFabric{session: s, self: o.Rank, peers: s.Peers()}
-	f.transport_ = tcp.New(tcp.Config{
+	side := tcp.New(tcp.Config{
 		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank},
 		Peers: f.addrs, Near: f.near, Logger: o.Logger,
 	})
+	if f.transport_ = side; o.Transport != TransportTCP {
+		f.transport_ = f.overRDMA(&o, side)
+	}
 	return f, nil
 }
 

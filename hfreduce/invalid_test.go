@@ -101,6 +101,10 @@ func TestBadOptions(t *testing.T) {
 		{"one pass", func(o *Options) { o.OnePassBytes = 1 << 30 }, nil, "OnePassBytes 1073741824 is more than"},
 		{"slots", func(o *Options) { o.Slots = 1000 }, nil, "Slots 1000 is not within 1..256"},
 		{"transport", func(o *Options) { o.Transport = "pigeon" }, nil, `Transport "pigeon" is unknown`},
+		{"verbs MTU", func(o *Options) { o.Verbs.MTU = 1500 }, nil, "Verbs.MTU 1500 is not 256"},
+		{"verbs retry", func(o *Options) { o.Verbs.Retry = 7 }, nil, "Verbs.Retry 7 is not within 0..6"},
+		{"verbs device", func(o *Options) { o.Verbs.Devices = []string{"a", " "} }, nil, "has an empty name"},
+		{"env verbs", nil, map[string]string{"HFREDUCE_VERBS_TIMEOUT": "soon"}, `HFREDUCE_VERBS_TIMEOUT="soon" is not a number`},
 		{"ports", func(o *Options) { o.PortRange = "9-3" }, nil, `PortRange "9-3" is not`},
 		{"no rendezvous", func(o *Options) { o.Rendezvous = "" }, nil, "HFREDUCE_RENDEZVOUS"},
 		{"two faults", func(o *Options) { o.Slots, o.ChunkBytes = -1, 1 }, nil, "Slots -1"},
@@ -130,14 +134,18 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	env := map[string]string{
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
 		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "5", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
+		"HFREDUCE_TRANSPORT": "verbs", "HFREDUCE_VERBS_DEVICES": "mlx5_0,mlx5_1:2", "HFREDUCE_VERBS_GID_INDEX": "0", "HFREDUCE_VERBS_QPS": "4",
 	}
-	o := Options{Slots: 6}
+	o := Options{Slots: 6, Verbs: VerbsOptions{Timeout: 20}}
 	rendezvous, launcher, err := o.resolve(func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 6 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" {
 		t.Errorf("options %v", o)
+	}
+	if want := "{devices=mlx5_0,mlx5_1:2 gid_index=-1 timeout=20 qps=4}"; o.Transport != TransportVerbs || o.Verbs.String() != want {
+		t.Errorf("transport %s, verbs %v, want %s", o.Transport, o.Verbs, want)
 	}
 	if launcher != "torchrun" || len(rendezvous) == 0 || rendezvous[0] != "10.0.0.1:4001" {
 		t.Errorf("launcher %q, rendezvous %q", launcher, rendezvous)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,8 +60,10 @@ type Options struct {
 	Interfaces []string
 	// PortRange, "lo-hi", bounds the port that this rank listens on. Empty: the system chooses.
 	PortRange string
-	// Transport carries data between nodes: "tcp". Empty: the best there is.
+	// Transport carries data between nodes: TransportAuto, TransportTCP or TransportVerbs. Empty: TransportAuto.
 	Transport string
+	// Verbs says how RDMA is used.
+	Verbs VerbsOptions
 	// ChunkBytes is the unit of the pipeline, a multiple of 4096; 0: DefaultChunkBytes.
 	ChunkBytes int
 	// Slots is how many chunks are in flight, which bounds the staging memory: a node with L ranks uses about
@@ -81,8 +84,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s chunk_bytes=%d slots=%d one_pass_bytes=%d init_timeout=%v timeout=%v",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.ChunkBytes, o.Slots, o.OnePassBytes, o.InitTimeout, o.Timeout)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d init_timeout=%v timeout=%v",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.InitTimeout, o.Timeout)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -139,6 +142,7 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 		o.Timeout = d
 	}
 	o.Transport = cmp.Or(o.Transport, getenv("HFREDUCE_TRANSPORT"))
+	errs = append(errs, o.Verbs.fromEnvironment(getenv)...)
 	if o.Logger == nil {
 		level := slog.LevelWarn
 		if v := getenv("HFREDUCE_LOG"); v != "" {
@@ -170,7 +174,7 @@ func (o *Options) defaults() {
 		o.Timeout = DefaultTimeout
 	}
 	if o.Transport == "" {
-		o.Transport = "tcp"
+		o.Transport = TransportAuto
 	}
 }
 
@@ -188,7 +192,9 @@ func (o *Options) validate() error {
 		"ChunkBytes %d is not a multiple of %d between %d and %d", o.ChunkBytes, minChunkBytes, minChunkBytes, maxChunkBytes)
 	fault(o.Slots < 1 || o.Slots > maxSlots, "Slots %d is not within 1..%d", o.Slots, maxSlots)
 	fault(o.OnePassBytes > maxOnePassBytes, "OnePassBytes %d is more than %d", o.OnePassBytes, maxOnePassBytes)
-	fault(o.Transport != "tcp", "Transport %q is unknown; this build has: tcp", o.Transport)
+	transports := []string{TransportAuto, TransportTCP, TransportVerbs}
+	fault(!slices.Contains(transports, o.Transport), "Transport %q is unknown; there are: %s", o.Transport, strings.Join(transports, ", "))
+	errs = append(errs, o.Verbs.check()...)
 	if _, err := parsePortRange(o.PortRange); err != nil {
 		errs = append(errs, err)
 	}

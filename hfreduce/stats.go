@@ -46,7 +46,7 @@ type Bucket struct {
 
 // LinkStats count what went over a transport.
 type LinkStats struct {
-	Transport                      string // "tcp" or "mem"
+	Transport                      string // "verbs", "tcp" or "mem"
 	Peers                          int    // connected ranks
 	SentBytes, ReceivedBytes       uint64 // payload
 	SentMessages, ReceivedMessages uint64
@@ -99,13 +99,12 @@ func (c *Comm) Stats() Stats {
 	for kind := range schedule.Barrier + 1 {
 		st.Collectives = append(st.Collectives, c.stats.kinds[kind].snapshot(kind))
 	}
-	if peers := int(c.peers.Load()); peers > 0 {
-		n := c.engine.Counters()
-		st.Links = []LinkStats{{
-			Transport: c.fabric.transport().Name(), Peers: peers,
+	for _, n := range c.engine.Counters().Links() {
+		st.Links = append(st.Links, LinkStats{
+			Transport: n.Transport, Peers: int(n.Peers.Load()),
 			SentBytes: n.SentBytes.Load(), ReceivedBytes: n.ReceivedBytes.Load(),
 			SentMessages: n.SentMessages.Load(), ReceivedMessages: n.ReceivedMessages.Load(),
-		}}
+		})
 	}
 	return st
 }

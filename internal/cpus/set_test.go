@@ -96,6 +96,12 @@ func TestNUMA(t *testing.T) {
 	if nodes, err = NUMA(fstest.MapFS{}, all); err != nil || fmt.Sprint(nodes) != "[0-15]" {
 		t.Errorf("without NUMA: got %v, %v", nodes, err)
 	}
+	for set, want := range map[string]int{"1,9": 0, "12-15": 10, "5": 1, "3-4": -1, "": -1} {
+		s, _ := Parse(set)
+		if got := NodeOf(sys, s); got != want {
+			t.Errorf("node of processors %q: got %d, want %d", set, got, want)
+		}
+	}
 }
 
 func TestPlace(t *testing.T) {

@@ -21,11 +21,7 @@ func NUMA(sys fs.FS, all Set) ([]Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	number := func(path string) int {
-		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(path))[len("node"):])
-		return n
-	}
-	slices.SortFunc(paths, func(a, b string) int { return number(a) - number(b) })
+	slices.SortFunc(paths, func(a, b string) int { return nodeNumber(a) - nodeNumber(b) })
 	var nodes []Set
 	for _, path := range paths {
 		s, err := readList(sys, path)
@@ -48,4 +44,29 @@ func readList(sys fs.FS, path string) (Set, error) {
 		return "", fmt.Errorf("cpus: %w", err)
 	}
 	return Parse(string(list))
+}
+
+// NodeOf returns the number of the NUMA node of the machine whose /sys is sys that has all processors of s, -1 if they are
+// of several, or it is not known.
+func NodeOf(sys fs.FS, s Set) int {
+	paths, err := fs.Glob(sys, "devices/system/node/node*/cpulist")
+	if err != nil || s == "" {
+		return -1
+	}
+	for _, path := range paths {
+		node, err := readList(sys, path)
+		if err == nil && s.Intersection(node) == s {
+			return nodeNumber(path)
+		}
+	}
+	return -1
+}
+
+// nodeNumber returns the number in the path of a node's list of processors.
+func nodeNumber(path string) int {
+	n, err := strconv.Atoi(filepath.Base(filepath.Dir(path))[len("node"):])
+	if err != nil {
+		return -1
+	}
+	return n
 }

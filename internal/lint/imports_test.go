@@ -47,7 +47,7 @@ func direction() []row {
 		{pkg: "hfreduce/metrics", may: []string{"hfreduce"}},
 		// It measures the kernels themselves, which nothing outside hfreduce may import.
 		{pkg: "hfreduce/kernelbench", may: []string{"hfreduce", in + "kernel"}},
-		{pkg: "hfreduce", may: []string{in + "...", "cuda", "rdma"}, tests: []string{"internal/cpus"}},
+		{pkg: "hfreduce", may: []string{in + "...", "internal/cpus", "cuda", "rdma"}},
 		{pkg: in + "engine", may: append([]string{in + "schedule", in + "kernel", in + "hostmem"}, transport...)},
 		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "wait", in + "invariant"}},
 		{pkg: in + "transport/tcp", may: wire},

@@ -55,6 +55,7 @@ type Engine struct {
 
 	links     []transport.Link       // by rank, nil where there is none
 	open      []openLink             // the same, without gaps
+	carriers  []*LinkCounters        // by rank
 	redirect  []transport.Redirector // by rank, nil where the link is none
 	selective []transport.Selective  // the same
 	landings  [][]byte               // what links deliver into
@@ -99,8 +100,37 @@ type arrival struct {
 // Counters count what an Engine copied into the node's segment to be reduced there, and sent and received over its
 // links. They may be read at any time.
 type Counters struct {
-	StagedBytes                                              atomic.Uint64
+	StagedBytes atomic.Uint64
+	links       atomic.Pointer[[]*LinkCounters] // a new slice for each new transport
+}
+
+// LinkCounters count what went over the links of one transport.
+type LinkCounters struct {
+	Transport                                                string
+	Peers                                                    atomic.Int64
 	SentBytes, ReceivedBytes, SentMessages, ReceivedMessages atomic.Uint64
+}
+
+// Links returns the counters of each transport that carries links.
+func (c *Counters) Links() []*LinkCounters {
+	if links := c.links.Load(); links != nil {
+		return *links
+	}
+	return nil
+}
+
+// over returns the counters of a transport.
+func (c *Counters) over(name string) *LinkCounters {
+	links := c.Links()
+	for _, l := range links {
+		if l.Transport == name {
+			return l
+		}
+	}
+	l := &LinkCounters{Transport: name}
+	links = append(links[:len(links):len(links)], l)
+	c.links.Store(&links)
+	return l
 }
 
 // New returns the engine of a rank. The segment must be zeroed.
@@ -115,6 +145,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e.localSize = len(cfg.Layout.Nodes[e.node])
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
+	e.carriers = make([]*LinkCounters, len(e.links))
 	e.redirect = make([]transport.Redirector, len(e.links))
 	e.selective = make([]transport.Selective, len(e.links))
 	e.landings = e.mem.landings(e.local)
@@ -179,6 +210,8 @@ func (e *Engine) LinkConfig() transport.LinkConfig {
 // AddLink gives the engine the link to a rank.
 func (e *Engine) AddLink(rank int, l transport.Link) {
 	e.links[rank] = l
+	e.carriers[rank] = e.counter.over(l.Transport())
+	e.carriers[rank].Peers.Add(1)
 	e.redirect[rank], _ = l.(transport.Redirector)
 	e.selective[rank], _ = l.(transport.Selective)
 	e.open = append(e.open, openLink{l, rank})

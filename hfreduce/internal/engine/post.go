@@ -45,8 +45,8 @@ func (e *Engine) send(rank int, landing, seq uint32, payload []byte) error {
 	if err != nil {
 		return &LinkError{Rank: rank, Err: err}
 	}
-	e.counter.SentBytes.Add(uint64(len(payload)))
-	e.counter.SentMessages.Add(1)
+	e.carriers[rank].SentBytes.Add(uint64(len(payload)))
+	e.carriers[rank].SentMessages.Add(1)
 	return nil
 }
 
@@ -94,8 +94,8 @@ func (e *Engine) deliver(peer int, ev *transport.Event) error {
 	if ev.Kind == transport.Sent {
 		return e.sent(peer, ev)
 	}
-	e.counter.ReceivedBytes.Add(uint64(ev.Bytes))
-	e.counter.ReceivedMessages.Add(1)
+	e.carriers[peer].ReceivedBytes.Add(uint64(ev.Bytes))
+	e.carriers[peer].ReceivedMessages.Add(1)
 	a := arrival{seq: ev.Seq, tag: ev.Tag, bytes: ev.Bytes, from: peer, fresh: true}
 	if ev.Landing >= e.exchanges {
 		in := &e.inbound[ev.Landing-e.exchanges]

@@ -109,6 +109,8 @@ func (c *LinkConfig) Posts() int {
 type Link interface {
 	// Peer returns the rank at the other end.
 	Peer() int
+	// Transport returns the name of what carries the link, e.g. "tcp". A transport may make links of another one.
+	Transport() string
 	// Post queues the message; it leaves in the next Poll or Flush at the latest, together with what was posted before it.
 	// Errors: ErrNoCredit, ErrPosts (nothing has changed), or the broken link's *PeerError, ErrClosed.
 	Post(m Message) error

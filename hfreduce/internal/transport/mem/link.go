@@ -55,6 +55,9 @@ func (l *Link) orNil(err error) (transport.Link, error) {
 // Peer implements transport.Link.
 func (l *Link) Peer() int { return l.peer }
 
+// Transport returns "mem".
+func (l *Link) Transport() string { return Name }
+
 // Limit implements transport.Link.
 func (l *Link) Limit() uint32 { return l.credits.Limit() }
 

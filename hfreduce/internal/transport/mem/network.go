@@ -13,6 +13,9 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
 
+// Name is the transport's name.
+const Name = "mem"
+
 // Network joins the ranks of a world.
 type Network struct {
 	ranks []*Transport
@@ -50,7 +53,7 @@ type Transport struct {
 var _ transport.Transport = (*Transport)(nil)
 
 // Name returns "mem".
-func (t *Transport) Name() string { return "mem" }
+func (t *Transport) Name() string { return Name }
 
 // Connect implements transport.Transport.
 func (t *Transport) Connect(ctx context.Context, peer int, key string, cfg transport.LinkConfig) (transport.Link, error) {

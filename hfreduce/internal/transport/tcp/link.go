@@ -59,6 +59,9 @@ func newLink(fd, peer int, addr string, cfg *transport.LinkConfig, linger func(f
 // Peer implements transport.Link.
 func (l *Link) Peer() int { return l.peer }
 
+// Transport returns "tcp".
+func (l *Link) Transport() string { return Name }
+
 // Limit implements transport.Link.
 func (l *Link) Limit() uint32 { return l.credits.Limit() }
 

@@ -184,6 +184,9 @@ func testManyLinks(t *testing.T, impl Implementation) {
 				if a.link.Peer() != j || b.link.Peer() != i {
 					t.Fatalf("link %d-%d says peers %d and %d", i, j, a.link.Peer(), b.link.Peer())
 				}
+				if a.link.Transport() == "" || a.link.Transport() != b.link.Transport() {
+					t.Fatalf("the ends of a link are over %q and %q", a.link.Transport(), b.link.Transport())
+				}
 				ends = append(ends, a, b)
 			}
 		}

@@ -66,6 +66,9 @@ type area struct {
 // Peer implements transport.Link.
 func (l *Link) Peer() int { return l.peer }
 
+// Transport returns "verbs".
+func (l *Link) Transport() string { return Name }
+
 // Limit implements transport.Link.
 func (l *Link) Limit() uint32 { return l.credits.Limit() }
 

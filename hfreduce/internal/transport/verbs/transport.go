@@ -59,6 +59,7 @@ type Side interface {
 	Meet(ctx context.Context, peer int, key string) (net.Conn, error)
 	// Adopt makes a link of such a connection.
 	Adopt(conn net.Conn, peer int, cfg transport.LinkConfig) (transport.Link, error)
+	// Close ends what waits in Meet.
 	Close() error
 }
 
