@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
+	"github.com/hfreduce/hfreduce/rdma"
 )
 
 const modulePath = "github.com/hfreduce/hfreduce"
@@ -33,7 +34,8 @@ func kernelName() string {
 	return backend.String()
 }
 
-// Features lists what this build can do on this machine, one feature a line: "kernel avx512", "transport tcp".
+// Features lists what this build can do on this machine, one feature a line: "kernel avx512", "transport tcp", and of
+// RDMA what there is or what is missing: "rdma libibverbs.so.1 loaded, 2 devices", "rdma built without cgo".
 func Features() []string {
-	return []string{"kernel " + kernelName(), "transport shm", "transport tcp"}
+	return []string{"kernel " + kernelName(), "transport shm", "transport tcp", "rdma " + rdma.Library()}
 }
