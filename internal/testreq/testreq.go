@@ -27,15 +27,16 @@ const all = "all"
 // row here.
 func Features() map[string]string {
 	return map[string]string{
-		"avx2":   "a CPU with AVX2 and FMA",
-		"avx512": "a CPU with AVX-512 F, BW, VL and DQ",
-		"cores":  "as many CPU cores as the test says",
-		"cuda":   "an NVIDIA GPU and its driver",
-		"ipv6":   "an IPv6 loopback address",
-		"memory": "as much free memory as the test says",
-		"netns":  "the right to make network namespaces (root) and iproute2",
-		"tools":  "the program that the test says, on the PATH",
-		"verbs":  "an RDMA device and libibverbs",
+		"avx2":    "a CPU with AVX2 and FMA",
+		"avx512":  "a CPU with AVX-512 F, BW, VL and DQ",
+		"cores":   "as many CPU cores as the test says",
+		"cuda":    "an NVIDIA GPU and its driver",
+		"ipv6":    "an IPv6 loopback address",
+		"memory":  "as much free memory as the test says",
+		"netns":   "the right to make network namespaces (root) and iproute2",
+		"rdmabed": "the virtual machine of testdata/rdmavm (make test-rdma)",
+		"tools":   "the program that the test says, on the PATH",
+		"verbs":   "an RDMA device and libibverbs",
 	}
 }
 
