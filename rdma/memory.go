@@ -130,10 +130,10 @@ func (m *MR) Addr() uintptr { return m.addr }
 // Len returns the length in bytes.
 func (m *MR) Len() int { return m.length }
 
-// Covers reports whether b lies within the region. A DMA-buf covers nothing.
+// Covers reports whether b lies within the region. An empty b lies in every region, and a DMA-buf covers nothing else.
 func (m *MR) Covers(b []byte) bool {
-	if m.dmabuf {
-		return false
+	if len(b) == 0 || m.dmabuf {
+		return len(b) == 0
 	}
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 	return at >= m.addr && at-m.addr <= uintptr(m.length) && len(b) <= m.length-int(at-m.addr)

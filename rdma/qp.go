@@ -12,7 +12,7 @@ import (
 //	RESET ── Init ──> INIT ── Connect ──> RTR ──> RTS ── Fail, or an error ──> ERR
 //
 // In INIT receives can be posted; in RTR (ready to receive) a peer's messages arrive; in RTS (ready to send) sends go
-// out; in ERR all that is or gets posted completes with StatusFlushed.
+// out; in ERR all that is posted completes with StatusFlushed.
 type State uint32
 
 // The states of a QP.
@@ -121,8 +121,9 @@ func (q *QP) Init(port, pkeyIndex int, a Access) error {
 	})
 }
 
-// Fail brings the QP into ERR: all that is posted, and all that will be, completes with StatusFlushed, unless it has
-// completed already. The peer is not told: its sends fail when its retries are used up.
+// Fail brings the QP into ERR: all that is posted, and sends that will be, complete with StatusFlushed, unless they have
+// completed already. Receives that are posted afterwards may complete late or never: the kernel's rxe does not look at
+// them. The peer is not told: its sends fail when its retries are used up.
 //
 // Implements: ibv_modify_qp.
 func (q *QP) Fail() error {
