@@ -59,6 +59,24 @@ test-emulated: ## the kernels on arm64 and on x86-64 without AVX-512, without AV
 	cd hfreduce/internal/kernel && qemu-aarch64-static $(CURDIR)/bin/kernel-arm64.test
 	cd hfreduce/internal/kernel && for cpu in Haswell Nehalem; do qemu-x86_64-static -cpu $$cpu $(CURDIR)/bin/kernel-amd64.test; done
 
+# What test-rdma does, one after another (testdata/rdmavm/guest-tests lists what there is), and what joins its ranks.
+RDMA_STEPS     ?= faults sweep=2 sweep=3 sweep=4 sweep=8 kill=4 compare
+RDMA_TRANSPORT ?= tcp
+# The packages that a step NAME.test may mean; those that are meant are built.
+RDMA_PACKAGES  := rdma hfreduce/internal/transport/verbs hfreduce
+RDMA_TESTED     = $(foreach p,$(RDMA_PACKAGES),$(if $(findstring $(notdir $(p)).test,$(RDMA_STEPS)),$(p)))
+
+.PHONY: test-rdma
+test-rdma: ## hosts with software RDMA devices in a virtual machine (Debian; as root it installs what it needs)
+	testdata/rdmavm/vm build
+	@mkdir -p bin/rdma
+	CGO_ENABLED=1 $(GO) build $(BUILDFLAGS) -o bin/rdma/hfreduce ./cmd/hfreduce
+	for p in $(RDMA_TESTED); do CGO_ENABLED=1 $(GO) test -c -o bin/rdma/$${p##*/}.test ./$$p; done
+	testdata/rdmavm/vm run -t 420 -m 3072 -e HFREDUCE_TRANSPORT=$(RDMA_TRANSPORT) \
+		$(foreach f,guest-tests hosts.sh perftest.sh ranks.sh,-f testdata/rdmavm/$(f):/test/$(f)) \
+		-b bin/rdma/hfreduce $(foreach p,$(notdir $(RDMA_TESTED)),-b bin/rdma/$(p).test) \
+		-- bash /test/guest-tests $(RDMA_STEPS)
+
 .PHONY: test-exhaustive
 test-exhaustive: ## conversions of every float32 there is (20 min)
 	$(GO) test -tags exhaustive -run AllFloat32 -timeout 1h $(TESTFLAGS) ./hfreduce/internal/kernel
