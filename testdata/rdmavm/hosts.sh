@@ -91,7 +91,8 @@ gid_index() {
 # in_host I COMMAND... : runs the command on host I; its exit code is the command's.
 in_host() { (exec_in_host "$@"); }
 
-# exec_in_host I COMMAND... : becomes the command on host I. After "exec_in_host I COMMAND... &" its process is $!.
+# exec_in_host I COMMAND... : becomes the command on host I. After "exec_in_host I COMMAND... &" its process is $!. A host
+# has one of the machine's processors: two processes that poll could share one for seconds while another is idle.
 exec_in_host() {
   local i=$1 device
   shift
@@ -103,7 +104,7 @@ exec_in_host() {
   exec ip netns exec "host$i" bash -c '
     mount -t tmpfs devices /dev/infiniband && mknod "/dev/infiniband/$1" c "${2%:*}" "${2#*:}" || exit 125
     shift 2
-    exec "$@"' in_host "${device##*/}" "$(<"$device/dev")" "$@"
+    exec taskset -c "$@"' in_host "${device##*/}" "$(<"$device/dev")" $(((i - 1) % $(nproc))) "$@"
 }
 
 # port_down I, port_up I : cuts host I off from the RDMA network, and connects it again.
