@@ -39,7 +39,7 @@ func TestBlockingCallsAllocateNothing(t *testing.T) {
 				measureAllocations(t, newWorld(t, nodeOf, Options{ChunkBytes: 4096, Slots: 4}), call)
 			})
 			t.Run(layout+"/tcp/"+name, func(t *testing.T) {
-				measureAllocations(t, initWorld(t, nodeOf, "127.0.0.1", Options{ChunkBytes: 4096, Slots: 4}), call)
+				measureAllocations(t, initWorld(t, nodeOf, "127.0.0.1", Options{Transport: TransportTCP, ChunkBytes: 4096, Slots: 4}), call)
 			})
 		}
 	}
