@@ -60,8 +60,9 @@ test-emulated: ## the kernels on arm64 and on x86-64 without AVX-512, without AV
 	cd hfreduce/internal/kernel && for cpu in Haswell Nehalem; do qemu-x86_64-static -cpu $$cpu $(CURDIR)/bin/kernel-amd64.test; done
 
 # What test-rdma does, one after another (testdata/rdmavm/guest-tests lists what there is), and what joins its ranks.
-RDMA_STEPS     ?= faults sweep=2 sweep=3 sweep=4 sweep=8 kill=4 compare
-RDMA_TRANSPORT ?= tcp
+RDMA_STEPS     ?= rdma.test verbs.test 'hfreduce.test=Verbs|Processes|KilledRank|NothingLeft' \
+	sweep=2 sweep=3 sweep=4 sweep=8 kill=4 down=4 loss=2 compare
+RDMA_TRANSPORT ?= verbs
 # The packages that a step NAME.test may mean; those that are meant are built.
 RDMA_PACKAGES  := rdma hfreduce/internal/transport/verbs hfreduce
 RDMA_TESTED     = $(foreach p,$(RDMA_PACKAGES),$(if $(findstring $(notdir $(p)).test,$(RDMA_STEPS)),$(p)))

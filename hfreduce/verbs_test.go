@@ -68,7 +68,7 @@ func TestVerbsSteadyState(t *testing.T) {
 func TestVerbsIsDemanded(t *testing.T) {
 	nodeOf := blocks(2, 2)
 	none := VerbsOptions{Devices: []string{"none"}}
-	checkBits(t, initWorld(t, nodeOf, "127.0.0.1", Options{Verbs: none}), nodeOf)
+	checkBits(t, initWorld(t, nodeOf, "127.0.0.1", Options{Transport: TransportAuto, Verbs: none}), nodeOf)
 	alone, err := Init(t.Context(), Options{WorldSize: 1, Verbs: none, Transport: TransportVerbs})
 	if err != nil {
 		t.Fatalf("a rank without peers needs no RDMA: %v", err)
