@@ -49,6 +49,7 @@ func direction() []row {
 		{pkg: "hfreduce/kernelbench", may: []string{"hfreduce", in + "kernel"}},
 		{pkg: "hfreduce", may: []string{in + "...", "internal/cpus", "cuda", "rdma"}},
 		{pkg: in + "engine", may: append([]string{in + "schedule", in + "kernel", in + "hostmem"}, transport...)},
+		{pkg: in + "probe", may: transport, tests: []string{in + "transport/tcp", in + "hello"}},
 		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "wait", in + "invariant"}},
 		{pkg: in + "transport/tcp", may: wire},
 		{pkg: in + "transport/shm", may: wire},
