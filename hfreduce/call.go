@@ -190,14 +190,16 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		c.awaitVerdict()
 		v = verdict{Kind: verdictLost, Rank: link.Rank, Text: link.Err.Error()}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		v.Kind = verdictAborted
-		v.Text = fmt.Sprintf("the context of %v #%d ended: %v", k, seq, err)
-		c.breakWith(fmt.Errorf("%w: rank %d: %s: %w", ErrAborted, c.rank, v.Text, err))
-		v.Rank = c.members[c.rank]
-		c.fabric.tell(c.uid, v)
-		return *c.cause.Load()
+		return c.abandon(fmt.Sprintf("the context of %v #%d ended: %v", k, seq, err), err)
 	}
 	c.fail(v)
+	return *c.cause.Load()
+}
+
+// abandon breaks the Comm because the context of a running call ended, and returns the cause.
+func (c *Comm) abandon(text string, err error) error {
+	c.breakWith(fmt.Errorf("%w: rank %d: %s: %w", ErrAborted, c.rank, text, err))
+	c.fabric.tell(c.uid, verdict{Kind: verdictAborted, Rank: c.members[c.rank], Text: text})
 	return *c.cause.Load()
 }
 

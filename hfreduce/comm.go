@@ -48,6 +48,7 @@ type Comm struct {
 	op      engine.Op // the same for the engine
 	linked  map[planKey]bool
 	splits  atomic.Uint64
+	tests   atomic.Uint64 // of links
 	closed  atomic.Bool
 
 	stats        counters

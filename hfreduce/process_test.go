@@ -34,6 +34,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"sum":   roleSum,
 	"spin":  roleSpin,
 	"stuck": roleStuck,
+	"link":  roleLink,
 }
 
 func TestMain(m *testing.M) {
@@ -109,6 +110,19 @@ func roleStuck(ctx context.Context, c *Comm) error {
 	return c.Barrier(ctx)
 }
 
+// roleLink measures a link for as long as that goes, and says how it ended.
+func roleLink(ctx context.Context, c *Comm) error {
+	test := LinkTest{From: 0, To: c.WorldSize() - 1, Mode: LinkBoth, Sizes: []int{4096}, Window: 8, Iters: 10}
+	if _, err := c.MeasureLink(ctx, test); err != nil {
+		return err
+	}
+	fmt.Println("running")
+	test.Iters = MaxLinkIters
+	_, err := c.MeasureLink(ctx, test)
+	fmt.Println("error:", err)
+	return err
+}
+
 // freePort returns an address on host that was free a moment ago, below the ports that the system gives to whoever asks
 // for any, such as the ranks themselves.
 func freePort(t testing.TB, host string) string {
@@ -179,33 +193,38 @@ func TestProcesses(t *testing.T) {
 // TestKilledRankIsNamed kills one rank in the middle of collectives: every other one must end with an error that names
 // it.
 func TestKilledRankIsNamed(t *testing.T) {
-	for _, victim := range []int{0, 1, 3} {
-		t.Run(fmt.Sprintf("rank%d", victim), func(t *testing.T) {
-			t.Parallel()
-			children := spawn(t, "spin", blocks(4, 2))
-			for r, c := range children {
-				if !c.lines.Scan() || c.lines.Text() != "running" {
-					t.Fatalf("rank %d did not start: %q %s", r, c.lines.Text(), c.out.String())
-				}
-			}
-			pid := children[victim].Process.Pid
-			if err := children[victim].Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			for r, c := range children {
-				if r == victim {
-					_ = c.Wait()
-					continue
-				}
-				want := fmt.Sprintf("peer lost: rank %d (host ", victim)
-				if !c.lines.Scan() || !strings.Contains(c.lines.Text(), want) || !strings.Contains(c.lines.Text(), fmt.Sprintf("pid %d", pid)) {
-					t.Errorf("rank %d said %q, want %q with pid %d; %s", r, c.lines.Text(), want, pid, c.out.String())
-				}
-				if err := c.Wait(); err == nil {
-					t.Errorf("rank %d ended without an error", r)
-				}
-			}
-		})
+	for _, role := range []string{"spin", "link"} {
+		for _, victim := range []int{0, 1, 3} {
+			t.Run(fmt.Sprintf("%s/rank%d", role, victim), func(t *testing.T) {
+				t.Parallel()
+				killOne(t, spawn(t, role, blocks(4, 2)), victim)
+			})
+		}
+	}
+}
+
+func killOne(t *testing.T, children []*child, victim int) {
+	for r, c := range children {
+		if !c.lines.Scan() || c.lines.Text() != "running" {
+			t.Fatalf("rank %d did not start: %q %s", r, c.lines.Text(), c.out.String())
+		}
+	}
+	pid := children[victim].Process.Pid
+	if err := children[victim].Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for r, c := range children {
+		if r == victim {
+			_ = c.Wait()
+			continue
+		}
+		want := fmt.Sprintf("peer lost: rank %d (host ", victim)
+		if !c.lines.Scan() || !strings.Contains(c.lines.Text(), want) || !strings.Contains(c.lines.Text(), fmt.Sprintf("pid %d", pid)) {
+			t.Errorf("rank %d said %q, want %q with pid %d; %s", r, c.lines.Text(), want, pid, c.out.String())
+		}
+		if err := c.Wait(); err == nil {
+			t.Errorf("rank %d ended without an error", r)
+		}
 	}
 }
 
