@@ -42,14 +42,15 @@ func direction() []row {
 	transport := []string{in + "transport", in + "wait", in + "invariant"}
 	wire := append([]string{in + "hello", in + "hostmem"}, transport...)
 	return []row{
-		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "bench/...", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench"}},
+		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "bench/...", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench", "hfreduce/linkbench"}},
 		{pkg: "bench/...", may: []string{"bench/...", "hfreduce", "hfreduce/metrics"}},
 		{pkg: "hfreduce/metrics", may: []string{"hfreduce"}},
+		{pkg: "hfreduce/linkbench", may: []string{"hfreduce"}},
 		// It measures the kernels themselves, which nothing outside hfreduce may import.
 		{pkg: "hfreduce/kernelbench", may: []string{"hfreduce", in + "kernel"}},
 		{pkg: "hfreduce", may: []string{in + "...", "internal/cpus", "cuda", "rdma"}},
 		{pkg: in + "engine", may: append([]string{in + "schedule", in + "kernel", in + "hostmem"}, transport...)},
-		{pkg: in + "probe", may: transport, tests: []string{in + "transport/tcp", in + "hello"}},
+		{pkg: in + "probe", may: transport},
 		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "wait", in + "invariant"}},
 		{pkg: in + "transport/tcp", may: wire},
 		{pkg: in + "transport/shm", may: wire},

@@ -27,8 +27,8 @@ type end struct {
 	// What the phase expects.
 	tag       uint32
 	bytes     int
-	toReceive uint64 // received at its end
-	taken func(number uint64, message []byte) // may look at a message before its slot is granted again; nil: nobody does
+	toReceive uint64                              // received at its end
+	taken     func(number uint64, message []byte) // may look at a message before its slot is granted again; nil: nobody does
 
 	events  [16]transport.Event // of a poll
 	at, n   int                 // those that were not looked at
