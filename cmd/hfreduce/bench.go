@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/hfreduce/hfreduce/bench"
-	"github.com/hfreduce/hfreduce/cmd/hfreduce/internal/launch"
 	"github.com/hfreduce/hfreduce/hfreduce"
 	"github.com/hfreduce/hfreduce/internal/cpus"
 )
@@ -23,49 +20,20 @@ func (c *benchCommand) Run(s *system) error {
 	if err != nil {
 		return usage("bench: %w", err)
 	}
-	id, launched, err := identify(s.getenv)
+	job := selfJob{name: "bench", np: c.NP, nodes: c.Nodes, bind: c.Bind}
+	id, launched, err := job.identify(s)
 	switch {
 	case err != nil:
-		return usage("bench: %w", err)
-	case !launched:
-		return c.launch(s, cfg)
-	case (c.NP != nil || c.Nodes != nil) && s.getenv(ownLauncher) == "":
-		return usage("bench: -np and --nodes start ranks, but %s say that this is process %d of %d already; leave them out, or unset %[1]s", id.source, id.process, id.processes)
+		return err
+	case launched:
+		return c.join(s, cfg, id)
 	}
-	return c.join(s, cfg, id)
-}
-
-// defaultNP is the number of processes to start.
-const defaultNP = 2
-
-// ownLauncher is set for ranks that the benchmark itself has started, whose -np has been obeyed.
-const ownLauncher = "HFREDUCE_BENCH_LAUNCHED"
-
-// launch starts this program again as the ranks of a job.
-func (c *benchCommand) launch(s *system, cfg bench.Config) error {
-	np, nodes := defaultNP, 1
-	if c.NP != nil {
-		np = *c.NP
-	}
-	if c.Nodes != nil {
-		nodes = *c.Nodes
-	}
-	if ranks := np * cfg.RanksPerProcess(); cfg.Root >= ranks && np > 0 {
+	if np := job.processes(); np > 0 && cfg.Root >= np*cfg.RanksPerProcess() {
+		ranks := np * cfg.RanksPerProcess()
 		return usage("bench: -r %d is not a rank; there are %d, use 0 to %d, or all", cfg.Root, ranks, ranks-1)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return &exit{codeBroken, fmt.Errorf("bench: find this program to start it again: %w", err)}
-	}
-	return runJob(launch.Options{
-		Ranks: np, Nodes: nodes, Command: append([]string{self}, rewrite(s.args)...), Env: append(slices.Clip(s.env), ownLauncher+"=1"),
-		Bind: cpus.Binding(c.Bind), Output: launch.Direct, Stdout: s.stdout, Stderr: s.stderr, Grace: launchGrace,
-		Explained: func(code int) bool { return code <= codeLost },
-	})
+	return job.launch(s)
 }
-
-// launchGrace is how long ranks have to end after one has failed.
-const launchGrace = 5 * time.Second
 
 // join runs this process's ranks.
 func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error) {
@@ -84,11 +52,11 @@ func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error
 		defer progress.Hide()
 		out.Progress = progress
 	}
-	comms, err := initRanks(ctx, cfg.RanksPerProcess(), id)
+	comms, err := initRanks(ctx, cfg.RanksPerProcess(), id, hfreduce.Options{})
 	if err != nil {
 		return classify(err)
 	}
-	if err := c.bind(comms); err != nil {
+	if err := bindRanks(c.Bind, comms); err != nil {
 		return &exit{codeBroken, fmt.Errorf("bench: --bind %s: %w", c.Bind, err)}
 	}
 	if c.Metrics != "" && id.process == 0 {
@@ -109,10 +77,10 @@ func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error
 	return nil
 }
 
-// bind binds this process, unless somebody has done so already, to its part of the machine: its place among the ranks that
+// bindRanks binds this process, unless somebody has done so already, to its part of the machine: its place among the ranks that
 // share the processors, which virtual nodes and containers do. A process of several ranks stays free.
-func (c *benchCommand) bind(comms []*hfreduce.Comm) error {
-	binding := cpus.Binding(c.Bind)
+func bindRanks(how string, comms []*hfreduce.Comm) error {
+	binding := cpus.Binding(how)
 	allowed, err := cpus.Allowed()
 	if err != nil || binding == cpus.None || len(comms) > 1 {
 		return err
@@ -155,14 +123,14 @@ func classify(err error) error {
 	return &exit{codeBroken, err}
 }
 
-// initRanks makes n ranks of this process meet all others.
-func initRanks(ctx context.Context, n int, id identity) ([]*hfreduce.Comm, error) {
+// initRanks makes n ranks of this process meet all others. What options leave open is from the launcher.
+func initRanks(ctx context.Context, n int, id identity, options hfreduce.Options) ([]*hfreduce.Comm, error) {
 	comms, errs := make([]*hfreduce.Comm, n), make([]error, n)
 	var wg sync.WaitGroup
 	for i := range comms {
-		o := hfreduce.Options{} // everything from the launcher
+		o := options
 		if n > 1 {
-			o = hfreduce.Options{Rank: id.process*n + i, WorldSize: id.processes * n, Rendezvous: id.rendezvous}
+			o.Rank, o.WorldSize, o.Rendezvous = id.process*n+i, id.processes*n, id.rendezvous
 		}
 		wg.Go(func() { comms[i], errs[i] = hfreduce.Init(ctx, o) })
 	}

@@ -13,7 +13,7 @@ import (
 // commands is the grammar of the command line.
 type commands struct {
 	Launch  launchCommand  `cmd:"" help:"Start ranks on this machine."`
-	Bench   benchCommands  `cmd:"" help:"Measure collectives, or parts of this machine."`
+	Bench   benchCommands  `cmd:"" help:"Measure collectives, links between nodes, or parts of this machine."`
 	Version versionCommand `cmd:"" help:"Tell version and features of this build."`
 
 	selected *kong.Context
@@ -22,6 +22,7 @@ type commands struct {
 // benchCommands is what can be measured. Collectives are meant where no subcommand follows "bench".
 type benchCommands struct {
 	Collectives benchCommand  `cmd:"" default:"withargs" help:"Measure and verify collectives, with nccl-tests' flags and output (default)."`
+	Link        linkCommand   `cmd:"" help:"Measure bandwidth or latency of the links between nodes, before the collectives are blamed."`
 	Tune        tuneCommand   `cmd:"" help:"Look for the settings that suit this machine."`
 	Reduce      reduceCommand `cmd:"" help:"Measure this machine's reduction kernels against its memory (the collective is reduce_perf)."`
 }
@@ -97,8 +98,11 @@ func helpCommand(args []string) string {
 	if len(args) > 0 {
 		switch args[0] {
 		case "bench":
-			if args[1] == "reduce" {
+			switch args[1] {
+			case "reduce":
 				return programName + " bench reduce --help (the collective reduce is " + programName + " bench reduce_perf)"
+			case "link":
+				return programName + " bench link --help"
 			}
 			return programName + " bench --help"
 		case "launch", "version":

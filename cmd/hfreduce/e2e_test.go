@@ -302,3 +302,69 @@ func TestBenchTune(t *testing.T) {
 		t.Errorf("a bad setting for the ranks: exit code %d: %s", code, stderr)
 	}
 }
+
+// linkRow is a line of bench link.
+var linkRow = regexp.MustCompile(`(?m)^ +(\d+) +(\d+) +\S+ +\S+ +tcp +(\d+)((?: +\d+\.\d+)+) +0$`)
+
+func TestBenchLink(t *testing.T) {
+	for args, rows := range map[string]int{
+		"-np 2 --nodes 2 -b 4K -e 1M -n 20":          5,
+		"both -np 2 -b 64K -e 64K -n 20":             1,
+		"latency -np 3 -n 50 -w 5 --pairs all":       3,
+		"latency -np 4 --nodes 3 -b 1 -e 4 -n 50":    3 * 2,
+		"-np 2 --transport tcp -b 8 -e 8 --window 1": 1,
+	} {
+		t.Run(args, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "links.json")
+			code, stdout, stderr := execute(t, nil, append([]string{"bench", "link", "-J", file}, strings.Fields(args)...)...)
+			if code != 0 || stderr != "" {
+				t.Fatalf("exit code %d, %s", code, stderr)
+			}
+			found := linkRow.FindAllStringSubmatch(stdout, -1)
+			for _, row := range found {
+				if row[1] == row[2] || strings.Trim(row[4], " 0.") == "" {
+					t.Errorf("not plausible: %s", row[0])
+				}
+			}
+			text, err := os.ReadFile(file)
+			var document struct{ Results []any }
+			if err = errors.Join(err, json.Unmarshal(text, &document)); err != nil || len(found) != rows || len(document.Results) != rows {
+				t.Errorf("%d rows and %d results, want %d, %v:\n%s", len(found), len(document.Results), rows, err, stdout)
+			}
+		})
+	}
+}
+
+// Under somebody else's launcher only rank 0 reports.
+func TestBenchLinkUnderTorchrunsEnvironment(t *testing.T) {
+	port := freePort(t)
+	var wg sync.WaitGroup
+	for rank := range 2 {
+		env := []string{fmt.Sprintf("RANK=%d", rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", fmt.Sprintf("MASTER_PORT=%d", port),
+			fmt.Sprintf("HFREDUCE_NODE=node%d", rank), "HFREDUCE_TRANSPORT=tcp"}
+		wg.Go(func() {
+			code, stdout, stderr := execute(t, env, "bench", "link", "latency", "-n", "50")
+			if code != 0 || stderr != "" || len(linkRow.FindAllString(stdout, -1)) != 1-rank {
+				t.Errorf("rank %d: exit code %d, %s\n%s", rank, code, stderr, stdout)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestBenchLinkMistakes(t *testing.T) {
+	for args, want := range map[string]string{
+		"--nodes 1":                        "the 2 ranks are on one node",
+		"rtt":                              "hfreduce bench link --help",
+		"-b 64 -e 8":                       "-b 64 is above -e 8",
+		"-n 0":                             "-n 0: give 1 to",
+		"--pairs some":                     "--pairs must be one of",
+		"--transport pigeons -b 8 -e 8":    "--transport must be one of",
+		"-J links.csv":                     "only JSON",
+		"--window 300 -b 8 -e 8 -f 4 -w 5": "--window 300: give 1 to 256",
+	} {
+		if code, _, stderr := execute(t, nil, append([]string{"bench", "link"}, strings.Fields(args)...)...); code != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d, want 2 and %q: %s", args, code, want, stderr)
+		}
+	}
+}

@@ -5,6 +5,7 @@
 //	hfreduce launch -n 4 -- ./train          start 4 ranks on this machine
 //	hfreduce bench -np 4 -b 8 -e 64M -f 2    benchmark allreduce as nccl-tests does
 //	hfreduce bench reduce                    measure the reduction kernels of this machine
+//	hfreduce bench link                      measure the links between nodes
 //	hfreduce bench tune                      look for the settings that suit this machine
 //	hfreduce version                         what this build can do
 //
