@@ -134,7 +134,7 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	env := map[string]string{
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
 		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "5", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
-		"HFREDUCE_TRANSPORT": "verbs", "HFREDUCE_VERBS_DEVICES": "mlx5_0,mlx5_1:2", "HFREDUCE_VERBS_GID_INDEX": "0", "HFREDUCE_VERBS_QPS": "4",
+		"HFREDUCE_TRANSPORT": "verbs", "HFREDUCE_VERBS_DEVICES": "mlx5_0,mlx5_1:2", "HFREDUCE_VERBS_GID_INDEX": "0", "HFREDUCE_VERBS_QUEUE_PAIRS": "4",
 	}
 	o := Options{Slots: 6, Verbs: VerbsOptions{Timeout: 20}}
 	rendezvous, launcher, err := o.resolve(func(name string) string { return env[name] })
@@ -144,7 +144,7 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 6 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" {
 		t.Errorf("options %v", o)
 	}
-	if want := "{devices=mlx5_0,mlx5_1:2 gid_index=-1 timeout=20 qps=4}"; o.Transport != TransportVerbs || o.Verbs.String() != want {
+	if want := "{devices=mlx5_0,mlx5_1:2 gid_index=-1 timeout=20 queue_pairs=4}"; o.Transport != TransportVerbs || o.Verbs.String() != want {
 		t.Errorf("transport %s, verbs %v, want %s", o.Transport, o.Verbs, want)
 	}
 	if launcher != "torchrun" || len(rendezvous) == 0 || rendezvous[0] != "10.0.0.1:4001" {

@@ -49,8 +49,8 @@ type VerbsOptions struct {
 	Timeout int
 	// Retry is how often a packet is sent again before the link is broken: after (Retry+1) times the timeout. 1..6; 0: 6.
 	Retry int
-	// QPs is the least number of queue pairs of each link, which take turns. 0: one for each pair of ports.
-	QPs int
+	// QueuePairs is the least number of queue pairs of each link, which take turns. 0: one for each pair of ports.
+	QueuePairs int
 }
 
 // GIDIndexZero is the VerbsOptions.GIDIndex that means entry 0.
@@ -74,7 +74,7 @@ func (v VerbsOptions) String() string {
 	add("mtu", v.MTU)
 	add("timeout", v.Timeout)
 	add("retry", v.Retry)
-	add("qps", v.QPs)
+	add("queue_pairs", v.QueuePairs)
 	return "{" + strings.Join(s, " ") + "}"
 }
 
@@ -86,7 +86,7 @@ func (v *VerbsOptions) fromEnvironment(getenv func(string) string) (errs []error
 	}
 	for name, field := range map[string]*int{
 		"GID_INDEX": &v.GIDIndex, "PKEY_INDEX": &v.PKeyIndex, "SERVICE_LEVEL": &v.ServiceLevel, "TRAFFIC_CLASS": &v.TrafficClass,
-		"MTU": &v.MTU, "TIMEOUT": &v.Timeout, "RETRY": &v.Retry, "QPS": &v.QPs,
+		"MTU": &v.MTU, "TIMEOUT": &v.Timeout, "RETRY": &v.Retry, "QUEUE_PAIRS": &v.QueuePairs,
 	} {
 		text := getenv(prefix + name)
 		if *field != 0 || text == "" {
@@ -111,20 +111,20 @@ func (v *VerbsOptions) check() (errs []error) {
 		value, lo, hi int
 	}{
 		{"GIDIndex", v.GIDIndex, GIDIndexZero, 255}, {"PKeyIndex", v.PKeyIndex, 0, 65535}, {"ServiceLevel", v.ServiceLevel, 0, 15},
-		{"TrafficClass", v.TrafficClass, 0, 255}, {"Timeout", v.Timeout, 0, 31}, {"Retry", v.Retry, 0, 6}, {"QPs", v.QPs, 0, verbs.MaxQPs},
+		{"TrafficClass", v.TrafficClass, 0, 255}, {"Timeout", v.Timeout, 0, 31}, {"Retry", v.Retry, 0, 6}, {"QueuePairs", v.QueuePairs, 0, verbs.MaxQueuePairs},
 	} {
 		if f.value < f.lo || f.value > f.hi {
-			errs = append(errs, fmt.Errorf("Verbs.%s %d is not within %d..%d", f.name, f.value, f.lo, f.hi))
+			errs = append(errs, fmt.Errorf("option Verbs.%s %d is not within %d..%d", f.name, f.value, f.lo, f.hi))
 		}
 	}
 	switch v.MTU {
 	case 0, 256, 512, 1024, 2048, 4096:
 	default:
-		errs = append(errs, fmt.Errorf("Verbs.MTU %d is not 256, 512, 1024, 2048 or 4096", v.MTU))
+		errs = append(errs, fmt.Errorf("packet size Verbs.MTU %d is not 256, 512, 1024, 2048 or 4096", v.MTU))
 	}
 	for _, d := range v.Devices {
 		if strings.TrimSpace(d) == "" {
-			errs = append(errs, fmt.Errorf("Verbs.Devices %q has an empty name", v.Devices))
+			errs = append(errs, fmt.Errorf("option Verbs.Devices %q has an empty name", v.Devices))
 		}
 	}
 	return errs
@@ -136,7 +136,7 @@ func (f *processFabric) overRDMA(o *Options, side *tcp.Transport) transport.Tran
 	c := verbs.Config{
 		Rank: f.self, Side: side, Required: o.Transport == TransportVerbs, Logger: o.Logger, Networks: networks(o.Logger),
 		Devices: v.Devices, GIDIndex: v.GIDIndex, PKeyIndex: v.PKeyIndex, ServiceLevel: v.ServiceLevel, TrafficClass: v.TrafficClass,
-		MTU: v.MTU, Timeout: v.Timeout, Retry: v.Retry, QPs: v.QPs,
+		MTU: v.MTU, Timeout: v.Timeout, Retry: v.Retry, QueuePairs: v.QueuePairs,
 		NUMANode: cpus.NodeOf(os.DirFS("/sys"), f.peers[f.self].Seat.CPUs),
 	}
 	switch v.GIDIndex {

@@ -19,10 +19,10 @@ const offerVersion = 1
 
 // offer is what a rank tells a peer before anything is made: with which ports it could do RDMA, or why it can't.
 type offer struct {
-	Version   int
-	Refuse    string     `json:",omitempty"`
-	Endpoints []endpoint `json:",omitempty"` // nearest first
-	QPs       int        // how many queue pairs it wants at least
+	Version    int
+	Refuse     string     `json:",omitempty"`
+	Endpoints  []endpoint `json:",omitempty"` // nearest first
+	QueuePairs int        // how many queue pairs it wants at least
 }
 
 // endpoint is a port of a device.
@@ -99,7 +99,7 @@ func plan(ranks [2]int, offers [2]*offer) (paths []path, refusal string) {
 		}
 	}
 	low, high := offers[0], offers[1]
-	n := max(len(low.Endpoints), len(high.Endpoints), low.QPs, high.QPs)
+	n := max(len(low.Endpoints), len(high.Endpoints), low.QueuePairs, high.QueuePairs)
 	for i := range n {
 		p := path{ends: [2]endpoint{low.Endpoints[i%len(low.Endpoints)], high.Endpoints[i%len(high.Endpoints)]}, gids: [2]int{-1, -1}}
 		if refusal := p.choose(); refusal != "" {

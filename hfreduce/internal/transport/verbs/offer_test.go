@@ -36,7 +36,7 @@ func roce(device string, gids ...gid) endpoint {
 }
 
 func offered(qps int, ports ...endpoint) *offer {
-	return &offer{Version: offerVersion, QPs: qps, Endpoints: ports}
+	return &offer{Version: offerVersion, QueuePairs: qps, Endpoints: ports}
 }
 
 func TestPlan(t *testing.T) {
@@ -72,7 +72,7 @@ func TestPlan(t *testing.T) {
 			offered(1, roce("a0", entry(1, "10.0.0.1/24")), roce("a1", entry(1, "10.0.1.1/24"))), offered(1, roce("b0", entry(1, "10.0.0.2/24")), roce("b1", entry(1, "10.0.1.2/24"))),
 			"[a0:1 10.0.0.1 - b0:1 10.0.0.2 a1:1 10.0.1.1 - b1:1 10.0.1.2]",
 		},
-		"more ports on one side, more QPs on the other": {
+		"more ports on one side, more queue pairs on the other": {
 			offered(1, roce("a0", entry(1, "10.0.0.1/24")), roce("a1", entry(1, "10.0.0.3/24"))), offered(3, roce("b0", entry(1, "10.0.0.2/24"))),
 			"[a0:1 10.0.0.1 - b0:1 10.0.0.2 a1:1 10.0.0.3 - b0:1 10.0.0.2 a0:1 10.0.0.1 - b0:1 10.0.0.2]",
 		},

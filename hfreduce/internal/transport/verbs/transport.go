@@ -50,8 +50,8 @@ const (
 	DefaultRetry   = 6
 )
 
-// MaxQPs bounds the queue pairs of a link.
-const MaxQPs = 64
+// MaxQueuePairs bounds the queue pairs of a link.
+const MaxQueuePairs = 64
 
 // Side is what two ranks meet over, and what carries data where RDMA does not: package tcp's transport.
 type Side interface {
@@ -79,7 +79,7 @@ type Config struct {
 	MTU          int      // bytes, at most the ports'
 	Timeout      int      // exponent: a packet is sent again after 4.096 us * 2^Timeout
 	Retry        int      // how often; 1..6, since some devices take 7 for ever
-	QPs          int      // queue pairs for each link, at least
+	QueuePairs   int      // queue pairs for each link, at least
 
 	NUMANode      int // where the rank runs, to choose devices; negative if it is not known
 	Local, Locals int // this rank's number among the ranks of its node, and how many they are: they share the devices

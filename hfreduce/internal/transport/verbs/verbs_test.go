@@ -197,10 +197,10 @@ func implementation(t *testing.T, change func(rank int, c *Config)) transporttes
 func TestConformance(t *testing.T) {
 	names := devices(t)
 	for kind, change := range map[string]func(rank int, c *Config){
-		"a device each": func(r int, c *Config) { c.Devices = []string{names[r%len(names)]} },
-		"one device":    func(_ int, c *Config) { c.Devices = names[:1] },
-		"three QPs":     func(r int, c *Config) { c.Devices, c.QPs = []string{names[r%len(names)]}, 3 },
-		"two rails":     func(r int, c *Config) { c.Devices = []string{names[r%len(names)], names[(r+2)%len(names)]} },
+		"a device each":     func(r int, c *Config) { c.Devices = []string{names[r%len(names)]} },
+		"one device":        func(_ int, c *Config) { c.Devices = names[:1] },
+		"three queue pairs": func(r int, c *Config) { c.Devices, c.QueuePairs = []string{names[r%len(names)]}, 3 },
+		"two rails":         func(r int, c *Config) { c.Devices = []string{names[r%len(names)], names[(r+2)%len(names)]} },
 	} {
 		t.Run(kind, func(t *testing.T) {
 			transporttest.Run(t, implementation(t, func(r int, c *Config) {
