@@ -44,6 +44,23 @@ bench() {
   ' "$work/rank0" || { cat "$work/rank0"; return 1; }
 }
 
+# link ARGUMENT... : runs hfreduce bench link between hosts 1 and 2 and prints the row of its table, which must be verified.
+link() {
+  local r code=0
+  start_ranks 2 link "$@"
+  for r in "${!ranks[@]}"; do
+    wait "${ranks[r]}" || { code=$?; tail -n 40 "$work/rank$r" >&2; }
+  done
+  [ "$code" -eq 0 ] || return "$code"
+  awk -v transport="$transport" '$1 == 0 && $5 == transport && $NF == 0 { row = $0 } END { print row; exit row == "" }' "$work/rank0"
+}
+
+# link_bw MODE SIZE : MB/s by bench link, one way (bandwidth) or in each direction (both).
+link_bw() { link "$1" -b "$2" -e "$2" -n 40 -w 8 | awk -v ways="$([ "$1" = both ] && echo 2 || echo 1)" '{ printf "%.1f\n", $8 * 1000 / ways }'; }
+
+# link_lat SIZE : microseconds that a message typically takes, by bench link.
+link_lat() { link latency -b "$1" -e "$1" -n 300 -w 30 | awk '{ print $8 }'; }
+
 # time_of SIZE : microseconds of an allreduce of SIZE bytes in the table of the last bench, out of place.
 time_of() { awk -v size="$1" '$1 == size { print $6; exit }' "$work/rank0"; }
 
