@@ -34,6 +34,7 @@ type end struct {
 	at, n   int                 // those that were not looked at
 	early   []transport.Event   // messages of the next phase, which the other end may have begun; at most Window
 	backoff wait.Backoff
+	looks   uint      // that found nothing
 	idle    time.Time // when the backoff first ran out since the latest event
 }
 
@@ -178,8 +179,15 @@ func (e *end) take(ev *transport.Event) error {
 	return nil
 }
 
+// busyLooks is how many looks in a row there are before a rank with a core of its own rests for a step: as perftest does,
+// which polls without a pause, but for what other goroutines need.
+const busyLooks = 32
+
 // rest is what happens between two looks that find nothing.
 func (e *end) rest() error {
+	if e.looks++; e.looks%busyLooks != 0 && e.cfg.Policy.Spins > 1 {
+		return nil
+	}
 	if !e.backoff.Idle() {
 		return nil
 	}
