@@ -27,8 +27,8 @@ help: ## print this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 .PHONY: build
-build: ## the program: bin/hfreduce (static; GOOS, GOARCH as you like)
-	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/hfreduce ./cmd/hfreduce
+build: ## the program: bin/hfreduce (GOOS, GOARCH as you like; CGO_ENABLED=0: static, and without RDMA)
+	$(GO) build $(BUILDFLAGS) -o bin/hfreduce ./cmd/hfreduce
 
 .PHONY: bench
 bench: build ## build, then sum 8 B to 64 MiB over 4 ranks on 2 virtual nodes, verified
