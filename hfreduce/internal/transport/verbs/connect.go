@@ -39,7 +39,7 @@ type verdict struct {
 // offer returns what this rank offers for a link.
 func (t *Transport) offer(cfg *transport.LinkConfig) *offer {
 	o := &offer{Version: offerVersion, QueuePairs: max(1, t.cfg.QueuePairs)}
-	if err := t.Ready(); err != nil {
+	if err := t.ready(); err != nil {
 		o.Refuse = err.Error()
 		return o
 	}

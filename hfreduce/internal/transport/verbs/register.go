@@ -26,7 +26,7 @@ func (r *region) covers(b []byte) bool {
 // does nothing, or is an error if only RDMA will do.
 func (t *Transport) Register(mem []byte) (unregister func() error, err error) {
 	nothing := func() error { return nil }
-	if err := t.Ready(); err != nil {
+	if err := t.ready(); err != nil {
 		if t.cfg.Required {
 			return nil, err
 		}

@@ -140,8 +140,8 @@ func New(cfg Config) *Transport {
 // Name returns "verbs".
 func (t *Transport) Name() string { return Name }
 
-// Ready opens the devices and reports why RDMA can't be used on this side, nil if it can.
-func (t *Transport) Ready() error {
+// ready opens the devices and reports why RDMA can't be used on this side, nil if it can.
+func (t *Transport) ready() error {
 	t.open.Do(func() {
 		if t.ports, t.refusal = openPorts(&t.cfg); t.refusal != nil {
 			return
