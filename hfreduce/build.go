@@ -276,8 +276,11 @@ func (c *Comm) dial(ctx context.Context, peers []int) ([]transport.Link, []error
 	for i, rank := range peers {
 		wg.Go(func() {
 			links[i], errs[i] = c.fabric.transport().Connect(ctx, c.members[rank], c.uid, cfg)
-			if errs[i] != nil {
-				errs[i] = fmt.Errorf("connect to rank %d: %w", rank, errs[i])
+			switch err := errs[i]; {
+			case errors.Is(err, transport.ErrPeerLost):
+				errs[i] = &engine.LinkError{Rank: rank, Err: err}
+			case err != nil:
+				errs[i] = fmt.Errorf("connect to rank %d: %w", rank, err)
 			}
 		})
 	}

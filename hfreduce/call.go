@@ -191,6 +191,8 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		v = verdict{Kind: verdictLost, Rank: link.Rank, Text: link.Err.Error()}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return c.abandon(fmt.Sprintf("the context of %v #%d ended: %v", k, seq, err), err)
+	default:
+		c.awaitVerdict() // a link that could not be made, mostly: its peer may have died
 	}
 	c.fail(v)
 	return *c.cause.Load()
@@ -203,7 +205,7 @@ func (c *Comm) abandon(text string, err error) error {
 	return *c.cause.Load()
 }
 
-// verdictGrace is how long a rank whose link failed waits to hear why: a peer that broke the Comm tells so over another
+// verdictGrace is how long a rank whose link failed, or could not be made, waits to hear why: a peer that broke the Comm tells so over another
 // connection and then may exit.
 const verdictGrace = 250 * time.Millisecond
 

@@ -272,7 +272,7 @@ func (t *LinkTest) combine(ends [2]linkReport) (LinkResult, error) {
 // settle turns an error into the Comm's cause, tells the other ranks, and returns the cause.
 func (m *linkMeasurement) settle(ctx context.Context, err error) error {
 	c := m.comm
-	if errors.Is(err, transport.ErrPeerLost) || errors.Is(err, ErrPeerLost) {
+	if ctx.Err() == nil && !errors.Is(err, ErrMismatch) {
 		c.awaitVerdict()
 	}
 	if cause := c.cause.Load(); cause != nil {

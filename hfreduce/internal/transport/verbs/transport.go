@@ -164,6 +164,8 @@ func (t *Transport) Connect(ctx context.Context, peer int, key string, cfg trans
 	defer context.AfterFunc(t.life, func() { cancel(context.Cause(t.life)) })()
 	link, refusal, err := t.negotiate(ctx, conn, peer, &cfg)
 	switch {
+	case err != nil && ctx.Err() == nil:
+		err = &transport.PeerError{Peer: peer, Transport: Name, Addr: conn.RemoteAddr().String(), Err: errors.Join(err, conn.Close())}
 	case err != nil:
 		err = errors.Join(err, conn.Close())
 	case link != nil:
