@@ -272,12 +272,6 @@ func (t *LinkTest) combine(ends [2]linkReport) (LinkResult, error) {
 // settle turns an error into the Comm's cause, tells the other ranks, and returns the cause.
 func (m *linkMeasurement) settle(ctx context.Context, err error) error {
 	c := m.comm
-	if ctx.Err() == nil && !errors.Is(err, ErrMismatch) {
-		c.awaitVerdict()
-	}
-	if cause := c.cause.Load(); cause != nil {
-		return *cause
-	}
 	what := fmt.Sprintf("link from rank %d to rank %d", m.test.From, m.test.To)
 	if m.peer >= 0 {
 		info, _ := c.fabric.info(c.members[m.peer])
@@ -286,14 +280,18 @@ func (m *linkMeasurement) settle(ctx context.Context, err error) error {
 	v := verdict{Kind: verdictFault, Rank: c.rank, Text: fmt.Sprintf("%s: %v", what, err)}
 	var stall *probe.StallError
 	switch {
+	case c.cause.Load() != nil:
+		return *c.cause.Load()
 	case ctx.Err() != nil:
 		return c.abandon(fmt.Sprintf("the context ended during the measurement of the %s: %v", what, err), err)
 	case errors.Is(err, ErrTimeout), errors.As(err, &stall):
 		v.Kind = verdictTimeout
 	case errors.Is(err, ErrMismatch):
 		v.Kind = verdictMismatch
-	case errors.Is(err, transport.ErrPeerLost):
-		v.Kind, v.Rank = verdictLost, m.peer
+	default: // the link failed, or could not be made: the peer may have died, or have told why
+		if c.awaitVerdict(); errors.Is(err, transport.ErrPeerLost) {
+			v.Kind, v.Rank = verdictLost, m.peer
+		}
 	}
 	c.fail(v)
 	return *c.cause.Load()
