@@ -5,7 +5,9 @@ package rdma
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,9 +188,17 @@ func TestStepManyQueues(t *testing.T) {
 	}
 	connect(&two, b, nil)
 	b.post(0, SendWR{ID: 1, Op: Send, Flags: Signaled}) // waits for the receive
+	if err := a.cq.Arm(); err != nil {
+		t.Fatal(err)
+	}
 	two.post(2, two.write(b, 2, 0, 8))
 	b.want(Completion{ID: 1, Op: CompletedSend})
-	time.Sleep(100 * time.Millisecond)
+	if !readable(t, a.ch.FD(), 5*time.Second) { // both queues have something now
+		t.Fatal("the write has not completed")
+	}
+	if _, err := a.ch.Drain(); err != nil {
+		t.Fatal(err)
+	}
 	two.want(Completion{ID: ReceiveID, Op: CompletedReceive}, Completion{ID: 2, Op: CompletedWrite})
 	a.post(1)
 	for _, q := range []*QP{q, a.qp} {
@@ -274,10 +284,12 @@ func TestStepWhileClosing(t *testing.T) {
 	for range 10 {
 		a, b := newPair(t, endConfig{})
 		var wg sync.WaitGroup
+		var steps atomic.Int64
 		for range 2 {
 			wg.Go(func() {
 				done := make([]Completion, 4)
 				for {
+					steps.Add(1)
 					if _, _, err := a.qp.Step([]SendWR{a.write(b, 1, 0, 8)}, 0, done); errors.Is(err, ErrClosed) {
 						return
 					}
@@ -285,7 +297,9 @@ func TestStepWhileClosing(t *testing.T) {
 			})
 		}
 		wg.Go(func() {
-			time.Sleep(time.Millisecond)
+			for steps.Load() < 20 { // both are at it
+				runtime.Gosched()
+			}
 			closeAll(t, a.dev, a.pd, a.cq, a.ch, a.qp)
 		})
 		wg.Wait()
