@@ -205,8 +205,8 @@ func (c *Comm) abandon(text string, err error) error {
 	return *c.cause.Load()
 }
 
-// verdictGrace is how long a rank whose link failed, or could not be made, waits to hear why: a peer that broke the Comm tells so over another
-// connection and then may exit.
+// verdictGrace is how long a rank whose link failed, or could not be made, waits to hear why: a peer that broke the Comm tells
+// so over another connection and then may exit.
 const verdictGrace = 250 * time.Millisecond
 
 func (c *Comm) awaitVerdict() {

@@ -46,6 +46,10 @@ func (r *registrations) add(m *Memory) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.memories == nil { // the Comm was closed meanwhile, and the memory is about to go
+		_ = unregister()
+		return
+	}
 	r.memories[m] = unregister
 }
 

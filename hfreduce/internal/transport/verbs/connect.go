@@ -194,6 +194,21 @@ func (l *Link) connect(peer *setup) error {
 		}
 	}
 	l.inboxAddr, l.areas = peer.Inbox, peer.Areas
+	return l.checkRoom()
+}
+
+// checkRoom finds out whether a send queue is too short for the longest message, which would wait for room for ever.
+func (l *Link) checkRoom() error {
+	longest := uint64(0)
+	for _, a := range l.areas {
+		longest = max(longest, a.Bytes)
+	}
+	for i := range l.lanes {
+		n := &l.lanes[i]
+		if need := uint64(1 + n.parts(int(longest)) + spare); need > n.depth {
+			return fmt.Errorf("%v: a message of %d bytes needs a send queue of %d work requests, the device has %d", n.path, longest, need, n.depth)
+		}
+	}
 	return nil
 }
 

@@ -126,6 +126,9 @@ func (p *port) examine(cfg *Config, device string) (err error) {
 	if p.attr.State != rdma.PortActive {
 		return fmt.Errorf("verbs: port %v is %v, not active", p.endpoint, p.attr.State)
 	}
+	if p.attr.MaxMessageBytes == 0 {
+		return fmt.Errorf("verbs: port %v says that its largest message has no bytes", p.endpoint)
+	}
 	if cfg.MTU > 0 {
 		p.MTU = min(p.MTU, cfg.MTU)
 	}
