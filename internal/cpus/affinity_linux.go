@@ -64,9 +64,15 @@ func Bind(s Set) error {
 }
 
 // BindThread makes this thread, to which the caller has locked its goroutine, run on s only, and so what it starts.
-func BindThread(s Set) error {
-	if err := unix.SchedSetaffinity(0, maskOf(s)); err != nil {
-		return fmt.Errorf("cpus: bind to processors %v: %w", s, err)
+// restore gives this thread the processors back that it had; call it on this thread, before unlocking it. It does nothing
+// if the kernel took those processors away meanwhile. Errors: s is empty, or names no processor that the process may use.
+func BindThread(s Set) (restore func(), err error) {
+	var before unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return nil, fmt.Errorf("cpus: sched_getaffinity: %w", err)
 	}
-	return nil
+	if err := unix.SchedSetaffinity(0, maskOf(s)); err != nil {
+		return nil, fmt.Errorf("cpus: bind to processors %v: %w", s, err)
+	}
+	return func() { _ = unix.SchedSetaffinity(0, &before) }, nil
 }

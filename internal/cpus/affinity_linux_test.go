@@ -18,7 +18,8 @@ func TestBindThread(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := before.Share(before.Count()-1, before.Count())
-	if err := BindThread(one); err != nil {
+	restore, err := BindThread(one)
+	if err != nil {
 		t.Fatal(err)
 	}
 	here, err := Allowed()
@@ -29,8 +30,17 @@ func TestBindThread(t *testing.T) {
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(child)), "\t"+one.String()) {
 		t.Errorf("bound to %v, a child says %q, %v", one, child, err)
 	}
-	if err := BindThread(""); err == nil {
-		t.Error("bound to no processor at all")
+	for _, bad := range []Set{"", Of(maskBits - 1), Of(maskBits + 5)} {
+		if restore, err := BindThread(bad); err == nil || restore != nil {
+			t.Errorf("bound to processors %v, which are not there: %v", bad, err)
+		}
+	}
+	if here, err := Allowed(); err != nil || here != one {
+		t.Errorf("after bindings that failed, this thread may run on %v, %v; it was bound to %v", here, err, one)
+	}
+	restore()
+	if here, err := Allowed(); err != nil || here != before {
+		t.Errorf("restored, this thread may run on %v, %v; at first it was %v", here, err, before)
 	}
 	if online, err := Online(); err != nil || online.Intersection(before) != before {
 		t.Errorf("online are %v, allowed %v, %v", online, before, err)

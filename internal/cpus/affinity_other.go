@@ -14,3 +14,6 @@ var errSystem = fmt.Errorf("cpus: %s: %w", runtime.GOOS, errors.ErrUnsupported)
 
 // Allowed returns errors.ErrUnsupported.
 func Allowed() (Set, error) { return "", errSystem }
+
+// BindThread returns errors.ErrUnsupported.
+func BindThread(Set) (restore func(), err error) { return nil, errSystem }

@@ -64,7 +64,7 @@ func (s starter) start(p *process, b cpus.Binding, n int) error {
 	done := make(chan error)
 	s.work <- func() {
 		if b != cpus.None {
-			if err := cpus.BindThread(b.Place(s.allowed, s.nodes, p.rank, n)); err != nil {
+			if _, err := cpus.BindThread(b.Place(s.allowed, s.nodes, p.rank, n)); err != nil {
 				done <- err
 				return
 			}
