@@ -59,7 +59,7 @@ func direction() []row {
 		{pkg: in + "transport/fault", may: transport},
 		{pkg: in + "transport/transporttest", may: append([]string{in + "hostmem"}, transport...)},
 		{pkg: in + "transport", may: []string{in + "wait", in + "invariant"}},
-		{pkg: in + "topo", may: []string{in + "invariant"}},
+		{pkg: in + "topo", may: []string{"internal/cpus", in + "invariant"}},
 		{pkg: in + "hostmem", may: []string{in + "wait", in + "invariant"}},
 		{pkg: in + "hello", may: []string{in + "invariant"}},
 		{pkg: in + "kernel", may: []string{in + "invariant"}},
