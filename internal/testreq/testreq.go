@@ -34,6 +34,7 @@ func Features() map[string]string {
 		"ipv6":    "an IPv6 loopback address",
 		"memory":  "as much free memory as the test says",
 		"netns":   "the right to make network namespaces (root) and iproute2",
+		"numa":    "a kernel with NUMA memory policies, and CAP_SYS_NICE in a container",
 		"rdmabed": "the virtual machine of testdata/rdmavm (make test-rdma)",
 		"tools":   "the program that the test says, on the PATH",
 		"verbs":   "an RDMA device and libibverbs",

@@ -22,7 +22,13 @@ type Config struct {
 	ArenaBytes int64
 	// EventFD is this member's, of which all get duplicates; -1: none. It stays the caller's.
 	EventFD int
+	// Prepare, if there is one, is called by member 0 when the base has no page yet and no other member maps it: for
+	// Interleave and Prefer. It must neither touch nor close the segment; its error ends the join.
+	Prepare func(*Segment) error
 }
+
+// prepares reports whether this member calls Prepare.
+func (c *Config) prepares() bool { return c.Index == 0 && c.Prepare != nil }
 
 // maxBytes is the size that no process can map.
 const maxBytes = 1 << 56
@@ -69,6 +75,12 @@ func serve(ctx context.Context, c *Config) (*Segment, error) {
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
+	if c.prepares() {
+		if err := c.Prepare(s); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		populate(s.base)
+	}
 	s.eventFDs = make([]int, c.Size)
 	for i := range s.eventFDs {
 		s.eventFDs[i] = -1
@@ -84,9 +96,10 @@ func serve(ctx context.Context, c *Config) (*Segment, error) {
 	return s, nil
 }
 
-// newSegment maps the base. The segment takes over fd when there is no error.
+// newSegment maps the base, with its pages unless they must wait for Prepare. The segment takes over fd when there is no
+// error.
 func newSegment(c *Config, fd int, arena int64) (*Segment, error) {
-	base, err := mapShared(fd, 0, c.Bytes, true)
+	base, err := mapShared(fd, 0, c.Bytes, !c.prepares())
 	if err != nil {
 		return nil, err
 	}

@@ -86,6 +86,10 @@ func mapShared(fd int, off, length int64, populate bool) ([]byte, error) {
 	return mapped(b, err, length)
 }
 
+// populate makes the pages of a mapping, as far as the kernel can: one before Linux 5.14 cannot, one without the memory
+// does not, and then they come with the first write, as after a mapping that is to be populated.
+func populate(b []byte) { _ = unix.Madvise(b, unix.MADV_POPULATE_WRITE) }
+
 // mapPrivate maps memory for the members of one process.
 func mapPrivate(length int64) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, int(length), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
