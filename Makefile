@@ -35,7 +35,7 @@ bench: build ## build, then sum 8 B to 64 MiB over 4 ranks on 2 virtual nodes, v
 	bin/hfreduce bench -np 4 --nodes 2 -b 8 -e 64M -f 2
 
 .PHONY: test
-test: test-race test-nocgo test-kernels ## all tests: with the race detector, without cgo, and of the kernels' generator
+test: test-race test-nocgo test-kernels test-nvml ## all tests: with the race detector, without cgo, of the kernels' generator, of NVML
 
 .PHONY: test-race
 test-race: ## all tests with the race detector
@@ -49,6 +49,13 @@ test-nocgo: ## all tests with CGO_ENABLED=0, in random order
 test-kernels: ## the kernels with each choice of HFREDUCE_KERNEL, and that they are what their generator writes
 	for kernel in generic avx2 avx512; do HFREDUCE_KERNEL=$$kernel $(GO) test $(TESTFLAGS) ./hfreduce/internal/kernel/...; done
 	cd hfreduce/internal/kernel/_asm && $(GO) vet ./... && $(GO) test $(TESTFLAGS) ./...
+
+# Package cuda/nvml is empty without the tag, and says why. NVIDIA's header calls much of itself deprecated.
+NVML := CGO_CFLAGS="$${CGO_CFLAGS--O2 -g} -Wno-deprecated-declarations"
+
+.PHONY: test-nvml
+test-nvml: ## package cuda/nvml as programs have it that are built with -tags nvml, against a library made for it (needs gcc)
+	$(NVML) CGO_ENABLED=1 $(GO) test -race -tags nvml $(TESTFLAGS) ./cuda/nvml
 
 .PHONY: test-emulated
 test-emulated: export GODEBUG = asyncpreemptoff=1 # a signal makes qemu forget MXCSR, which tests change
@@ -96,10 +103,12 @@ lint: vet staticcheck rules ## all linters
 .PHONY: vet
 vet: ## go vet
 	$(GO) vet ./...
+	$(NVML) $(GO) vet -tags nvml ./cuda/nvml
 
 .PHONY: staticcheck
 staticcheck: ## staticcheck, as pinned in .ci/tools
 	$(TOOL) staticcheck ./...
+	$(NVML) $(TOOL) staticcheck -tags nvml ./cuda/nvml
 
 .PHONY: rules
 rules: ## the rules of this repository: imports, documentation, budgets (internal/lint)

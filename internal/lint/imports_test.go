@@ -42,7 +42,7 @@ func direction() []row {
 	transport := []string{in + "transport", in + "wait", in + "invariant"}
 	wire := append([]string{in + "hello", in + "hostmem"}, transport...)
 	return []row{
-		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "bench/...", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench", "hfreduce/linkbench"}},
+		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "cuda/nvml", "bench/...", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench", "hfreduce/linkbench"}},
 		{pkg: "bench/...", may: []string{"bench/...", "hfreduce", "hfreduce/metrics"}},
 		{pkg: "hfreduce/metrics", may: []string{"hfreduce"}},
 		{pkg: "hfreduce/linkbench", may: []string{"hfreduce"}},
@@ -139,6 +139,7 @@ func limits() []limit {
 			in + "transport/tcp", in + "transport/shm", in + "transport/verbs", "hfreduce/kernelbench", "cmd/..."}, true, "system calls stay below the engine"},
 		{"golang.org/x/sys/cpu", []string{in + "kernel"}, true, "only kernels depend on the CPU"},
 		{"golang.org/x/term", programs, false, "only programs have a terminal"},
+		{"github.com/NVIDIA/go-nvml/...", []string{"cuda/nvml"}, false, "what links it may fail to start: it stays behind the build tag nvml"},
 		{"github.com/prometheus/...", []string{"hfreduce/metrics", "cmd/...", "bench/..."}, false, "users of the core do not pay for metrics"},
 		{"github.com/alecthomas/kong", []string{"cmd/..."}, false, "only programs have flags"},
 		{"github.com/schollz/progressbar/...", programs, false, "only programs have a terminal"},

@@ -66,6 +66,9 @@ func directionExamples() []example {
 		{"direction/schedule to kernel", in + "schedule/s.go", ours(in + "kernel"), rule, "schedule must not import"},
 		{"direction/kernel to wait", in + "kernel/k.go", ours(in + "wait"), rule, "it may import hfreduce/internal/invariant"},
 		{"direction/cuda to core", "cuda/c.go", ours("hfreduce"), rule, "it may import nothing of this module"},
+		{"direction/core to nvml", "hfreduce/gpu.go", ours("cuda/nvml"), rule, "hfreduce must not import cuda/nvml"},
+		{"direction/cuda to nvml", "cuda/c.go", ours("cuda/nvml"), rule, "cuda must not import cuda/nvml"},
+		{"direction/cmd to nvml", "cmd/hfreduce/doctor.go", ours("cuda/nvml"), rule, ""},
 		{"direction/rdma to cuda", "rdma/r.go", ours("cuda"), rule, "rdma must not import cuda"},
 		{"direction/verbs to rdma", in + "transport/verbs/v.go", ours("rdma"), rule, ""},
 		{"direction/tcp to rdma", in + "transport/tcp/t.go", ours("rdma"), rule, "must not import rdma"},
@@ -78,10 +81,14 @@ func directionExamples() []example {
 func limitExamples() []example {
 	rule := func(files []*file) []string { return checkLimits(files, limits()) }
 	const prometheus, unix = "github.com/prometheus/client_golang/prometheus", "golang.org/x/sys/unix"
+	const nvml = "github.com/NVIDIA/go-nvml/pkg/nvml"
 	return []example{
 		{"limits/prometheus in metrics", "hfreduce/metrics/m.go", importing(prometheus), rule, ""},
 		{"limits/prometheus in core", "hfreduce/c.go", importing(prometheus), rule, "hfreduce must not import " + prometheus},
 		{"limits/prometheus in a core test", "hfreduce/c_test.go", importing(prometheus), rule, "do not pay for metrics"},
+		{"limits/nvml", "cuda/nvml/list.go", importing(nvml), rule, ""},
+		{"limits/nvml in cuda", "cuda/c.go", importing(nvml), rule, "may fail to start"},
+		{"limits/nvml in a test", "cmd/hfreduce/c_test.go", importing(nvml), rule, "may fail to start"},
 		{"limits/unix in wait", in + "wait/f.go", importing(unix), rule, ""},
 		{"limits/unix in engine", in + "engine/e.go", importing(unix), rule, "system calls stay below the engine"},
 		{"limits/unix in schedule", in + "schedule/s.go", importing(unix), rule, "must not import " + unix},
