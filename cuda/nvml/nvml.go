@@ -7,13 +7,13 @@
 //
 // Only a program that is built with cgo and -tags nvml has it; in others GPUs returns an error that says so. The reason is
 // how github.com/NVIDIA/go-nvml (looked at: v0.13.4-1) is linked: the library's functions stay undefined in the program
-// (-Wl,--unresolved-symbols=ignore-in-object-files), for the loader to bind at the first call of each. So, with the tag and
-// without NVIDIA's library or with one that lacks any of the functions,
+// (-Wl,--unresolved-symbols=ignore-in-object-files), for the loader to bind at the first call of each, when the library has
+// been opened. So with the tag, whether NVIDIA's library is there or not,
 //
 //   - with LD_BIND_NOW=1 the program does not start: "symbol lookup error: undefined symbol: nvmlGpuInstance...", exit
 //     code 127, before main; the same when it was linked with -z now, as distributions harden programs;
 //   - a shared library (-buildmode=c-shared) cannot be loaded by dlopen with RTLD_NOW, which Python's ctypes uses;
-//   - a static PIE dies of SIGSEGV at its start; a static program does so at the first call;
+//   - a static PIE dies of SIGSEGV at its start; a static program does so at the first call into the library;
 //   - the call of a function that the library lacks ends the process with code 127, even one that only words an error.
 //
 // PIE as such, -race and plain dynamic programs start. GPUs looks for every function before it calls it, so with the tag
