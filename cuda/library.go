@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// The variables that name the libraries by their paths.
+const (
+	envRuntime = "HFREDUCE_CUDART"
+	envDriver  = "HFREDUCE_LIBCUDA"
+)
+
+// driverName is the driver's library, which comes with the driver and not with CUDA.
+const driverName = "libcuda.so.1"
+
+// runtimeNames are the runtimes that this package knows, the newest first.
+func runtimeNames() []string {
+	return []string{"libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0"}
+}
+
+// features are what the driver's optional functions allow.
+type features int
+
+// The values are those of seam.h.
+const (
+	memoryOperations features = 1 << iota
+	batches
+	addressRanges
+)
+
+// loaded is what this package found.
+type loaded struct {
+	runtime         string // the library's file name
+	version, driver int    // of the runtime and the driver, e.g. 12040
+	has             features
+}
+
+// library loads CUDA once, or says what is missing.
+var library = sync.OnceValues(func() (loaded, error) {
+	l, err := find(opener{rawOpen, os.Getenv, filepath.Glob})
+	inProcess.Store(err == nil)
+	return l, err
+})
+
+// inProcess says that library had success.
+var inProcess atomic.Bool
+
+// opener is what the search for the libraries depends on.
+type opener struct {
+	open   func(name string, loaded bool) (library uintptr, why string)
+	getenv func(string) string
+	glob   func(string) ([]string, error)
+}
+
+// find loads the two libraries.
+func find(o opener) (l loaded, err error) {
+	if built != "" {
+		return l, notSupported{built}
+	}
+	runtime, name, why := o.runtime()
+	if runtime == 0 {
+		return l, notSupported{why}
+	}
+	driverLibrary := o.getenv(envDriver)
+	if driverLibrary == "" {
+		driverLibrary = driverName
+	}
+	driver, why := o.open(driverLibrary, false)
+	if driver == 0 {
+		return l, notSupported{"no NVIDIA driver: " + why}
+	}
+	if missing, of := rawBind(runtime, driver); of != 0 {
+		return l, notSupported{[]string{name, driverLibrary}[of-1] + " has no " + missing}
+	}
+	l.runtime, l.has = filepath.Base(name), rawHas()
+	var r result
+	l.version, l.driver, r = rawVersions()
+	return l, failed(r, "")
+}
+
+// runtime opens the runtime: one that is in the process, then what the environment names, then the loader's, then those
+// in the usual folders. It returns the name by which it was found, or why none was.
+func (o opener) runtime() (library uintptr, name, why string) {
+	if library, name = o.present(); library != 0 {
+		return library, name, ""
+	}
+	if path := o.getenv(envRuntime); path != "" {
+		if library, why = o.open(path, false); library == 0 {
+			return 0, "", envRuntime + ": " + why
+		}
+		return library, path, ""
+	}
+	var broken string // the reason of a library that is there but cannot be loaded
+	for _, name := range o.candidates() {
+		if library, why = o.open(name, false); library != 0 {
+			return library, name, ""
+		}
+		if broken == "" && !strings.Contains(why, "No such file") {
+			broken = why
+		}
+	}
+	if broken != "" {
+		return 0, "", "no CUDA runtime: " + broken
+	}
+	return 0, "", fmt.Sprintf("no CUDA runtime: neither %s is installed (%s names one by its path)", strings.Join(runtimeNames(), " nor "), envRuntime)
+}
+
+// present finds a runtime in the process: PyTorch's, which must then be ours, too, for the two to see the same state.
+func (o opener) present() (library uintptr, name string) {
+	for _, name := range append(runtimeNames(), "libcudart.so") {
+		if library, _ := o.open(name, true); library != 0 {
+			return library, name
+		}
+	}
+	return 0, ""
+}
+
+// candidates lists the names and paths to try, in order.
+func (o opener) candidates() []string {
+	folders := []string{"/usr/local/cuda/lib64"}
+	versioned, err := o.glob("/usr/local/cuda-*/lib64")
+	if err == nil { // the pattern is well-formed
+		slices.SortFunc(versioned, func(a, b string) int { return slices.Compare(numbers(b), numbers(a)) })
+		folders = append(folders, versioned...)
+	}
+	folders = append(folders, "/opt/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib")
+	list := runtimeNames()
+	for _, folder := range folders {
+		for _, name := range runtimeNames() {
+			list = append(list, filepath.Join(folder, name))
+		}
+	}
+	return list
+}
+
+// numbers returns the numbers in a path, so that cuda-12.10 comes after cuda-12.9.
+func numbers(path string) (list []int) {
+	for field := range strings.FieldsFuncSeq(path, func(r rune) bool { return r < '0' || r > '9' }) {
+		if n, err := strconv.Atoi(field); err == nil {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// InProcess reports whether a CUDA runtime is in this process: loaded by this package with success, or by somebody else,
+// such as PyTorch. It loads nothing.
+func InProcess() bool {
+	if inProcess.Load() {
+		return true
+	}
+	library, _ := opener{open: rawOpen}.present()
+	return library != 0
+}
+
+// Available returns nil if CUDA can be used: the libraries are there and show a device to this process. It loads them.
+// Otherwise the error wraps ErrNotSupported and says what is missing.
+func Available() error {
+	n, err := DeviceCount()
+	switch {
+	case errors.Is(err, ErrNotSupported):
+		return err
+	case err != nil:
+		return notSupported{strings.TrimPrefix(err.Error(), "cuda: ")}
+	case n == 0:
+		return notSupported{"no device"}
+	}
+	return nil
+}
+
+// DeviceCount returns how many devices this process can see (CUDA_VISIBLE_DEVICES). It is an error, which wraps
+// ErrNotSupported, if CUDA cannot be loaded or finds no driver or device.
+//
+// Implements: cudaGetDeviceCount.
+func DeviceCount() (int, error) {
+	if _, err := library(); err != nil {
+		return 0, err
+	}
+	n, r := rawDeviceCount()
+	return n, failed(r, "")
+}
+
+// Library describes CUDA in one line, e.g. "libcudart.so.12 (12.4), driver 13.0, 8 devices, stream memory operations",
+// or says what is missing. The last part is of the first device, which it uses to find out.
+//
+// Implements: cudaRuntimeGetVersion, cudaDriverGetVersion.
+func Library() string {
+	l, err := library()
+	if err != nil {
+		return reason(err)
+	}
+	line := fmt.Sprintf("%s (%s), driver %s", l.runtime, version(l.version), version(l.driver))
+	n, err := DeviceCount()
+	if err != nil {
+		return line + ", " + reason(err)
+	}
+	line += fmt.Sprintf(", %d devices", n)
+	if n == 1 {
+		line = strings.TrimSuffix(line, "s")
+	}
+	if n == 0 {
+		return line
+	}
+	d, err := Open(0)
+	if err != nil {
+		return line + ", " + reason(err)
+	}
+	if !d.Properties().MemoryOperations {
+		return line + ", no stream memory operations"
+	}
+	return line + ", stream memory operations"
+}
+
+// reason is the text of an error for one who knows that it is about CUDA.
+func reason(err error) string {
+	var lacks notSupported
+	if errors.As(err, &lacks) {
+		return lacks.missing
+	}
+	return strings.TrimPrefix(err.Error(), "cuda: ")
+}
+
+// version writes CUDA's numbers of versions: 12040 is 12.4.
+func version(n int) string { return fmt.Sprintf("%d.%d", n/1000, n%1000/10) }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+// The hot path: lists of commands.
+
+#include "library.h"
+
+_Static_assert(sizeof(struct hf_mem_op) == 48, "CUstreamBatchMemOpParams");
+
+enum { BATCH = 64 }; // memory operations that are given to CUDA at once; it takes 256
+
+static int is_memory_operation(const struct cu_command *c) { return c->op == CU_WRITE || c->op == CU_WAIT; }
+
+static struct cu_result memory_operation(const struct cu_command *c) {
+	if (c->op == CU_WRITE)
+		return CALL(cuStreamWriteValue32_v2, (hf_driver_stream)c->stream, c->dst, c->value, HF_CU_STREAM_WRITE_VALUE_DEFAULT);
+	return CALL(cuStreamWaitValue32_v2, (hf_driver_stream)c->stream, c->dst, c->value, HF_CU_STREAM_WAIT_VALUE_GEQ);
+}
+
+// batch_length counts the memory operations at the start of the list that one call can do.
+static int batch_length(const struct cu_command *list, int n) {
+	int length = 0;
+	while (length < n && length < BATCH && is_memory_operation(&list[length]) && list[length].stream == list[0].stream)
+		length++;
+	return length;
+}
+
+static struct cu_result batch(const struct cu_command *list, int n) {
+	struct hf_mem_op ops[BATCH];
+	for (int i = 0; i < n; i++) {
+		int write = list[i].op == CU_WRITE;
+		ops[i] = (struct hf_mem_op){
+			.operation = write ? HF_CU_STREAM_MEM_OP_WRITE_VALUE_32 : HF_CU_STREAM_MEM_OP_WAIT_VALUE_32,
+			.address = list[i].dst, .value = list[i].value,
+			.flags = write ? HF_CU_STREAM_WRITE_VALUE_DEFAULT : HF_CU_STREAM_WAIT_VALUE_GEQ,
+		};
+	}
+	return CALL(cuStreamBatchMemOp_v2, (hf_driver_stream)list[0].stream, n, ops, 0);
+}
+
+static struct cu_result one(const struct cu_command *c) {
+	hf_stream stream = (hf_stream)c->stream;
+	void *dst = (void *)c->dst, *src = (void *)c->src;
+	switch (c->op) {
+	case CU_COPY:
+		return CALL(cudaMemcpyAsync, dst, src, c->bytes, c->value, stream);
+	case CU_COPY_2D:
+		return CALL(cudaMemcpy2DAsync, dst, c->dst_pitch, src, c->src_pitch, c->bytes, c->height, c->value, stream);
+	case CU_FILL:
+		return CALL(cudaMemsetAsync, dst, c->value, c->bytes, stream);
+	case CU_RECORD:
+		return CALL(cudaEventRecord, (hf_event)c->dst, stream);
+	case CU_WAIT_EVENT:
+		return CALL(cudaStreamWaitEvent, stream, (hf_event)c->dst, 0);
+	default:
+		return memory_operation(c);
+	}
+}
+
+struct cu_ran cu_run(int device, const struct cu_command *list, int n, int features) {
+	int before, done = 0;
+	struct cu_result r = cu_enter(device, &before);
+	if (r.code != HF_cudaSuccess)
+		return (struct cu_ran){ .code = r.code, .call = r.call };
+	while (done < n) {
+		int length = features & CU_BATCHES ? batch_length(list + done, n - done) : 0;
+		r = length > 1 ? batch(list + done, length) : one(list + done);
+		if (r.code != HF_cudaSuccess)
+			break;
+		done += length > 1 ? length : 1;
+	}
+	r = cu_leave(device, before, r);
+	return (struct cu_ran){ .code = r.code, .call = r.call, .done = done };
+}
