@@ -85,6 +85,10 @@ test-rdma: ## hosts with software RDMA devices in a virtual machine (Debian; as 
 		-b bin/rdma/hfreduce $(foreach p,$(notdir $(RDMA_TESTED)),-b bin/rdma/$(p).test) \
 		-- bash /test/guest-tests $(RDMA_STEPS)
 
+.PHONY: check-cuda-abi
+check-cuda-abi: ## hold cuda/abi.h against CUDA's headers, where there are some (CUDA_HOME, NVCC)
+	CC='$(CC)' .ci/cuda-abi
+
 .PHONY: test-exhaustive
 test-exhaustive: ## conversions of every float32 there is (20 min)
 	$(GO) test -tags exhaustive -run AllFloat32 -timeout 1h $(TESTFLAGS) ./hfreduce/internal/kernel

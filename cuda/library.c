@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <string.h>
 
 struct cu_library cu_lib;
 
@@ -22,10 +23,16 @@ uintptr_t cu_open(const char *name, int loaded, char *why, int size) {
 	return (uintptr_t)library;
 }
 
+// find looks a symbol up; newer libraries may have cudaEventElapsedTime only by its second name.
+static void *find(void *library, const char *name) {
+	void *symbol = dlsym(library, name);
+	return symbol || strcmp(name, "cudaEventElapsedTime") ? symbol : dlsym(library, "cudaEventElapsedTime_v2");
+}
+
 int cu_bind(uintptr_t runtime, uintptr_t driver, char *missing, int size) {
 	void *library = (void *)runtime;
 	int which = 1;
-#define FIND(result, name, parameters) *(void **)&cu_lib.name = dlsym(library, #name);
+#define FIND(result, name, parameters) *(void **)&cu_lib.name = find(library, #name);
 #define NEED(result, name, parameters) \
 	FIND(result, name, parameters) \
 	if (!cu_lib.name) { \
