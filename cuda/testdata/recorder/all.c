@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A CUDA that does nothing: every function of abi.h, weak, for recorder.c to put others in place of some.
+
+#include "../../abi.h"
+
+#define NOTHING(result, name, parameters) \
+	__attribute__((weak)) result name parameters { return (result)0; }
+HF_RUNTIME(NOTHING)
+HF_DRIVER(NOTHING)
+HF_OPTIONAL(NOTHING)
