@@ -15,7 +15,7 @@
 // The name of each constant of CUDA with its value.
 #define HF_CONSTANTS(X) \
 	X(cudaSuccess, 0) X(cudaErrorInvalidValue, 1) X(cudaErrorNotReady, 600) X(cudaErrorPeerAccessAlreadyEnabled, 704) \
-	X(CUDA_SUCCESS, 0) X(CUDA_ERROR_INVALID_VALUE, 1) \
+	X(CUDA_SUCCESS, 0) X(CUDA_ERROR_INVALID_VALUE, 1) X(CUDA_ERROR_NOT_INITIALIZED, 3) \
 	X(cudaErrorInsufficientDriver, 35) X(cudaErrorNoDevice, 100) X(cudaErrorNotSupported, 801) X(cudaErrorInvalidDevice, 101) \
 	X(cudaErrorMemoryAllocation, 2) X(cudaErrorInitializationError, 3) X(cudaErrorECCUncorrectable, 214) \
 	X(cudaErrorNvlinkUncorrectable, 220) X(cudaErrorIllegalAddress, 700) X(cudaErrorLaunchTimeout, 702) \
@@ -81,6 +81,7 @@ struct hf_mem_op {
 	X(hf_pointer_attribute, CUpointer_attribute, int) \
 	X(hf_address, CUdeviceptr, unsigned long long) \
 	X(hf_driver_stream, CUstream, void *) \
+	X(hf_context, CUcontext, void *) \
 	X(hf_mem_op_params, CUstreamBatchMemOpParams, struct hf_mem_op)
 
 #ifdef HF_ABI_CHECK
@@ -152,6 +153,7 @@ HF_TYPES(HF_TYPE)
 	X(hf_result, cuStreamBatchMemOp_v2, (hf_driver_stream, unsigned int, hf_mem_op_params *, unsigned int)) \
 	X(hf_result, cuMemGetAddressRange_v2, (hf_address *, size_t *, hf_address)) \
 	X(hf_result, cuPointerGetAttribute, (void *, hf_pointer_attribute, hf_address)) \
+	X(hf_result, cuCtxGetCurrent, (hf_context *)) \
 	X(hf_result, cuDevicePrimaryCtxGetState, (hf_device, unsigned int *, int *))
 
 #endif

@@ -121,6 +121,8 @@ static int driver_pointer(uint64_t address, int *type, int *device) {
 	if (!cu_lib.cuPointerGetAttribute)
 		return 0;
 	hf_result r = cu_lib.cuPointerGetAttribute(&kind, HF_CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address);
+	if (r == HF_CUDA_ERROR_NOT_INITIALIZED && cu_lib.cudaGetDeviceCount(&ordinal) == HF_cudaSuccess) // which initializes
+		r = cu_lib.cuPointerGetAttribute(&kind, HF_CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address);
 	if (r == HF_CUDA_ERROR_INVALID_VALUE) { // how it says that it does not know the memory
 		*type = HF_cudaMemoryTypeUnregistered;
 		*device = -1;
@@ -146,10 +148,15 @@ struct cu_result cu_pointer(uint64_t address, int *type, int *device) {
 	return r;
 }
 
+static struct cu_result address_range(hf_address *start, size_t *size, hf_address address) {
+	struct cu_result r = cu_bind_context();
+	return r.code ? r : CALL(cuMemGetAddressRange_v2, start, size, address);
+}
+
 struct cu_result cu_address_range(int device, uint64_t address, uint64_t *base, uint64_t *bytes) {
 	hf_address start = 0;
 	size_t size = 0;
-	ON(device, CALL(cuMemGetAddressRange_v2, &start, &size, address), *base = start, *bytes = size);
+	ON(device, address_range(&start, &size, address), *base = start, *bytes = size);
 }
 
 struct cu_result cu_copy(int device, uint64_t dst, uint64_t src, uint64_t bytes, int kind) {

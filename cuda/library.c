@@ -94,6 +94,13 @@ struct cu_result cu_enter(int device, int *before) {
 	return r;
 }
 
+struct cu_result cu_bind_context(void) {
+	hf_context context = NULL;
+	if (cu_lib.cuCtxGetCurrent && cu_lib.cuCtxGetCurrent(&context) == HF_CUDA_SUCCESS && context)
+		return (struct cu_result){ 0 };
+	return CALL(cudaFree, NULL); // does nothing else
+}
+
 struct cu_result cu_leave(int device, int before, struct cu_result result) {
 	if (result.code != HF_cudaSuccess)
 		cu_lib.cudaGetLastError();

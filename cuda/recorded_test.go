@@ -137,6 +137,13 @@ func testRecordedCommands(t *testing.T) {
 	if *w.Host != 5 {
 		t.Errorf("the word is %d", *w.Host)
 	}
+	t.Setenv("RECORDER_UNBOUND", "1") // the thread's first call is one of the driver
+	if err := d.Run(&c); err != nil {
+		t.Error(err)
+	}
+	if got := notes(); len(got) != 8 || got[3] != "free (nil)" || !strings.HasPrefix(got[4], "batch") {
+		t.Errorf("without a context CUDA was told %q", got)
+	}
 	c.Reset()
 	for i := range 64 + 64 + 1 {
 		c.Wait(0x10, w, uint32(i))
@@ -145,7 +152,7 @@ func testRecordedCommands(t *testing.T) {
 		t.Error(err)
 	}
 	got := notes()
-	if len(got) != 3 || !strings.HasPrefix(got[0], "batch of 64") || !strings.HasPrefix(got[1], "batch of 64") || got[2] != "wait for 128 flags 0 on 0x10" {
+	if len(got) != 4 || !strings.HasPrefix(got[1], "batch of 64") || !strings.HasPrefix(got[2], "batch of 64") || got[3] != "wait for 128 flags 0 on 0x10" {
 		t.Errorf("129 waits became %d calls: %q", len(got), got)
 	}
 	if err := memory.Close(); err != nil {

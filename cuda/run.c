@@ -59,11 +59,17 @@ static struct cu_result one(const struct cu_command *c) {
 }
 
 struct cu_ran cu_run(int device, const struct cu_command *list, int n, int features) {
-	int before, done = 0;
+	int before, done = 0, bound = 0;
 	struct cu_result r = cu_enter(device, &before);
 	if (r.code != HF_cudaSuccess)
 		return (struct cu_ran){ .code = r.code, .call = r.call };
 	while (done < n) {
+		if (!bound && is_memory_operation(list + done)) {
+			r = cu_bind_context();
+			if (r.code != HF_cudaSuccess)
+				break;
+			bound = 1;
+		}
 		int length = features & CU_BATCHES ? batch_length(list + done, n - done) : 0;
 		r = length > 1 ? batch(list + done, length) : one(list + done);
 		if (r.code != HF_cudaSuccess)
