@@ -59,16 +59,18 @@ func TestBuildWithOtherLibrary(t *testing.T) {
 	}
 	compileC(t, empty, "-x", "c", os.DevNull)
 	compileC(t, whole, "testdata/recorder/all.c")
-	none := filepath.Join(dir, "none.so")
+	none, named := filepath.Join(dir, "none.so"), filepath.Join(dir, "named.so")
+	compileC(t, named, "-Wl,-soname,libcudart.so.12", "testdata/recorder/all.c")
 	for _, c := range []struct{ runtime, driver, missing string }{
 		{none, whole, "HFREDUCE_CUDART: " + none + ": cannot open shared object file"},
 		{broken, whole, "HFREDUCE_CUDART: " + broken + ": invalid ELF header"},
 		{empty, whole, empty + " has no cudaRuntimeGetVersion"},
-		{whole, none, "no NVIDIA driver: " + none + ": cannot open shared object file"},
+		{named, none, "no NVIDIA driver: " + none + ": cannot open shared object file"},
 		{whole, empty, empty + " has no cuGetErrorName"},
 	} {
 		again(t, "^TestLibraryThatIsMissing$", c.runtime, c.driver, envMissing+"="+c.missing)
 	}
+	again(t, "^TestLibraryOfOthers$", none, whole, envOthers+"=yes", "LD_PRELOAD="+named)
 }
 
 // TestBuildDocumentsEveryFunction holds what the wrappers say they implement against what is loaded.

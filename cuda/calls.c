@@ -62,6 +62,8 @@ struct cu_result cu_mem_info(int device, uint64_t *free_bytes, uint64_t *total) 
 
 struct cu_result cu_last_error(int device) {
 	size_t unused, all;
+	if (!cu_used(device))
+		return (struct cu_result){ 0 };
 	ON(device, CALL(cudaMemGetInfo, &unused, &all));
 }
 

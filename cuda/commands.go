@@ -152,12 +152,12 @@ func (c *Commands) WaitEvent(s Stream, e Event) {
 //
 // Implements: cuStreamBatchMemOp_v2.
 func (d *Device) Run(c *Commands) error {
-	_, err := d.RunFrom(c, 0)
+	_, err := d.RunTo(c, 0)
 	return err
 }
 
-// RunFrom is Run without the first commands, and returns how many of the list were given to CUDA, those included.
-func (d *Device) RunFrom(c *Commands, from int) (done int, err error) {
+// RunTo is Run without the commands before from, and returns how many of the list were given to CUDA, those included.
+func (d *Device) RunTo(c *Commands, from int) (done int, err error) {
 	if from < 0 || from > len(c.list) {
 		return 0, invalidf("command %d of %d", from, len(c.list))
 	}

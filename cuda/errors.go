@@ -36,7 +36,6 @@ func invalidf(format string, args ...any) error {
 
 // The codes that this package looks at. The runtime and the driver have the same ones.
 const (
-	codeInvalidValue       = 1
 	codeInsufficientDriver = 35
 	codeNoDevice           = 100
 	codeNotReady           = 600
@@ -103,15 +102,6 @@ func failed(r result, what string) error {
 	e := &Error{What: what, Code: r.code}
 	e.Call, e.Name, e.Text = rawText(r)
 	return e
-}
-
-// codeOf returns the code of an error of CUDA, 0 for other errors and none.
-func codeOf(err error) int {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	return 0
 }
 
 // size writes a number of bytes for people: exact, in the largest binary unit that divides it.

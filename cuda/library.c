@@ -14,7 +14,7 @@
 struct cu_library cu_lib;
 
 uintptr_t cu_open(const char *name, int loaded, char *why, int size) {
-	// Local: nothing else shall bind to it. It is never unloaded.
+	// Local: nothing else shall bind to it.
 	void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL | (loaded ? RTLD_NOLOAD : 0));
 	if (!library && size > 0) {
 		const char *error = dlerror();
@@ -22,6 +22,8 @@ uintptr_t cu_open(const char *name, int loaded, char *why, int size) {
 	}
 	return (uintptr_t)library;
 }
+
+void cu_close(uintptr_t library) { dlclose((void *)library); }
 
 // find looks a symbol up; newer libraries may have cudaEventElapsedTime only by its second name.
 static void *find(void *library, const char *name) {
@@ -76,8 +78,7 @@ void cu_error_text(struct cu_result result, const char **name, const char **text
 	*text = cu_lib.cudaGetErrorString(result.code);
 }
 
-// used tells whether a device has a context in this process, which setting it would make.
-static int used(int device) {
+int cu_used(int device) {
 	unsigned int flags;
 	int active = 1;
 	if (!cu_lib.cuDevicePrimaryCtxGetState || cu_lib.cuDevicePrimaryCtxGetState(device, &flags, &active) != HF_CUDA_SUCCESS)
@@ -106,7 +107,7 @@ struct cu_result cu_leave(int device, int before, struct cu_result result) {
 		cu_lib.cudaGetLastError();
 	// A thread begins with device 0. To go back there where nobody uses it would make a context, of hundreds of megabytes,
 	// on the first device for each process of a machine.
-	if (before != device && used(before) && cu_lib.cudaSetDevice(before) != HF_cudaSuccess)
+	if (before != device && cu_used(before) && cu_lib.cudaSetDevice(before) != HF_cudaSuccess)
 		cu_lib.cudaGetLastError();
 	return result;
 }

@@ -71,6 +71,14 @@ func find(o opener) (l loaded, err error) {
 	if runtime == 0 {
 		return l, notSupported{why}
 	}
+	if l, err = bind(o, runtime, name); err != nil {
+		rawClose(runtime) // for InProcess not to take it for somebody else's
+	}
+	return l, err
+}
+
+// bind loads the driver and finds the functions.
+func bind(o opener, runtime uintptr, name string) (l loaded, err error) {
 	driverLibrary := o.getenv(envDriver)
 	if driverLibrary == "" {
 		driverLibrary = driverName
@@ -80,6 +88,7 @@ func find(o opener) (l loaded, err error) {
 		return l, notSupported{"no NVIDIA driver: " + why}
 	}
 	if missing, of := rawBind(runtime, driver); of != 0 {
+		rawClose(driver)
 		return l, notSupported{[]string{name, driverLibrary}[of-1] + " has no " + missing}
 	}
 	l.runtime, l.has = filepath.Base(name), rawHas()
@@ -160,7 +169,11 @@ func InProcess() bool {
 		return true
 	}
 	library, _ := opener{open: rawOpen}.present()
-	return library != 0
+	if library == 0 {
+		return false
+	}
+	rawClose(library)
+	return true
 }
 
 // Available returns nil if CUDA can be used: the libraries are there and show a device to this process. It loads them.

@@ -35,6 +35,9 @@ struct cu_result cu_enter(int device, int *before);
 // away from the thread: the next who asks for the thread's last error, such as PyTorch, must not take it for its own.
 struct cu_result cu_leave(int device, int before, struct cu_result result);
 
+// cu_used tells whether a device has a context in this process, which most calls would make. It is true if that cannot be
+// told.
+int cu_used(int device);
 // cu_bind_context makes the context of the thread's device current to the driver, between cu_enter and cu_leave: most calls
 // of the runtime do that on the way, but a call of the driver that is a thread's first one would find none.
 struct cu_result cu_bind_context(void);

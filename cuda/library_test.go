@@ -31,8 +31,24 @@ func TestLibraryThatIsMissing(t *testing.T) {
 			t.Errorf("error %v, want ErrNotSupported because of %q", err, want)
 		}
 	}
-	if InProcess() != (os.Getenv(envMissing+"_IN") != "") {
-		t.Errorf("InProcess is %t", InProcess())
+	if os.Getenv(envMissing) != "" && InProcess() {
+		t.Error("a library that could not be used is still in the process")
+	}
+}
+
+// TestLibraryOfOthers runs in a process that begins with a runtime which this package did not load.
+func TestLibraryOfOthers(t *testing.T) {
+	if os.Getenv(envOthers) == "" {
+		return // this is not that process
+	}
+	if !InProcess() || inProcess.Load() {
+		t.Errorf("InProcess is %t before anything was loaded", InProcess())
+	}
+	if line := Library(); line != "libcudart.so.12 (0.0), driver 0.0, 0 devices" || !inProcess.Load() {
+		t.Errorf("the line is %q", line)
+	}
+	if err := Available(); !errors.Is(err, ErrNotSupported) || err.Error() != "cuda: not supported: no device" {
+		t.Errorf("error %v", err)
 	}
 }
 

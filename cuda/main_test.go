@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -11,20 +12,27 @@ import (
 	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
-// The variables of runs of these tests that other tests start: what Library must find missing, and where the recorder
-// notes its calls.
+// The variables of runs of these tests that other tests start: what Library must find missing, that somebody else's
+// library is in the process, and where the recorder notes its calls.
 const (
 	envMissing  = "HFREDUCE_CUDA_TEST_MISSING"
+	envOthers   = "HFREDUCE_CUDA_TEST_OTHERS"
 	envRecorder = "RECORDER_LOG"
 )
 
 // inner reports whether this is such a run, which has its own libraries.
-func inner() bool { return os.Getenv(envMissing) != "" || os.Getenv(envRecorder) != "" }
+func inner() bool {
+	return os.Getenv(envMissing) != "" || os.Getenv(envOthers) != "" || os.Getenv(envRecorder) != ""
+}
 
 // TestMain lets the tests find the fake, and fails the run if a test left something of CUDA's open.
 func TestMain(m *testing.M) {
 	if !inner() {
-		if err := fakecuda.Use(); err != nil {
+		err := fakecuda.Use()
+		if os.Getenv("FAKECUDA_DEVICES") == "" {
+			err = errors.Join(err, os.Setenv("FAKECUDA_DEVICES", "2"))
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -62,6 +62,8 @@ func rawOpen(name string, loaded bool) (library uintptr, why string) {
 	return library, why
 }
 
+func rawClose(library uintptr) { C.cu_close(C.uintptr_t(library)) }
+
 // rawBind finds the functions. If one is missing, of is 1 for the runtime and 2 for the driver.
 func rawBind(runtime, driver uintptr) (missing string, of int) {
 	var text [128]C.char

@@ -14,6 +14,7 @@ const built = "built without cgo"
 var never = result{code: codeNotSupported}
 
 func rawOpen(string, bool) (library uintptr, why string)         { return 0, built }
+func rawClose(uintptr)                                           {}
 func rawBind(uintptr, uintptr) (missing string, of int)          { return built, 1 }
 func rawHas() features                                           { return 0 }
 func rawText(result) (call, name, text string)                   { return "", "", built }

@@ -202,17 +202,17 @@ func testRecordedFailure(t *testing.T) {
 	c.Copy(0x10, 0x1000, 0x2000, 1<<20, ToHost)
 	c.Record(0x31, 0x10)
 	t.Setenv("RECORDER_FAIL", "cudaMemcpyAsync=1")
-	done, err := d.RunFrom(&c, 0)
+	done, err := d.RunTo(&c, 0)
 	const want = "cuda: cudaMemcpyAsync 1 MiB to the host (command 2 of 3) on device 0: cudaErrorInvalidValue (1): invalid argument"
 	if done != 1 || err == nil || err.Error() != want {
 		t.Errorf("done %d: %q, want %q", done, err, want)
 	}
 	wantNotes(t, notes(), "record 0x30 on 0x10", "copy 0x1000 0x2000 1048576 kind 2 on 0x10", "last")
-	if done, err := d.RunFrom(&c, 2); done != 3 || err != nil {
+	if done, err := d.RunTo(&c, 2); done != 3 || err != nil {
 		t.Errorf("done %d, %v", done, err)
 	}
 	for from, want := range map[int]error{3: nil, 4: ErrInvalid, -1: ErrInvalid} {
-		if _, err := d.RunFrom(&c, from); !errors.Is(err, want) {
+		if _, err := d.RunTo(&c, from); !errors.Is(err, want) {
 			t.Errorf("from %d: %v", from, err)
 		}
 	}

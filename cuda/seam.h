@@ -20,6 +20,8 @@ struct cu_result {
 // cu_open loads a library, or with loaded finds one that this process has. It returns 0 with the reason as text if there
 // is none.
 uintptr_t cu_open(const char *name, int loaded, char *why, int size);
+// cu_close gives up what cu_open returned.
+void cu_close(uintptr_t library);
 // cu_bind finds the functions in the two libraries; it must be called before all below, and once. It returns 0, or 1 with
 // the name of the function that the runtime lacks, or 2 with the name of one that the driver lacks.
 int cu_bind(uintptr_t runtime, uintptr_t driver, char *missing, int size);
