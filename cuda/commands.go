@@ -148,7 +148,8 @@ func (c *Commands) WaitEvent(s Stream, e Event) {
 
 // Run gives all commands to CUDA, in order, in one call of C. It returns before they are done. An error says which
 // command was refused; those before it were given to CUDA, those after it were not. Nothing was given if the error wraps
-// ErrNotSupported because a list with Write or Wait is for a device without memory operations: that takes a [Player].
+// ErrNotSupported because a list with Write or Wait is for a device without memory operations: that takes a [Player]. The
+// first such list tries them as [Device.Properties] does, unless that was called before.
 //
 // Implements: cuStreamBatchMemOp_v2.
 func (d *Device) Run(c *Commands) error {

@@ -74,8 +74,9 @@ func Open(ordinal int) (*Device, error) {
 // Ordinal returns the number by which the device was opened.
 func (d *Device) Ordinal() int { return d.ordinal }
 
-// Properties returns what the device is and can do. The first call tries the stream memory operations on a stream of its
-// own: that they are there says little about whether they work.
+// Properties returns what the device is and can do. The first call makes the device's context and tries the stream memory
+// operations on a stream of its own: that they are there says little about whether they work. As that allocates, it may
+// wait for all work of the device; call it before any of that waits for the caller.
 //
 // Implements: cuStreamWriteValue32_v2, cuStreamWaitValue32_v2, cuStreamBatchMemOp_v2.
 func (d *Device) Properties() Properties {
