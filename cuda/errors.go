@@ -85,9 +85,9 @@ func (e *Error) Is(target error) bool {
 // error, and only a new process can use the device again. So it is after a fault of a CUDA kernel or of the hardware.
 func (e *Error) Sticky() bool {
 	switch e.Code {
-	case 214, 220, // the memory's or NVLink's errors could not be corrected
+	case 214, 220, 226, // the memory's or NVLink's errors could not be corrected, or were contained
 		700, 702, 709, 710, // illegal address, launch timeout, context destroyed, assertion
-		714, 715, 716, 717, 718, 719, // faults of a CUDA kernel
+		714, 715, 716, 717, 718, 719, 721, // faults of a CUDA kernel
 		999: // unknown
 		return true
 	}

@@ -46,8 +46,8 @@ func TestErrorIs(t *testing.T) {
 }
 
 func TestErrorSticky(t *testing.T) {
-	for code, want := range map[int]bool{0: false, 1: false, 2: false, 100: false, 600: false, 704: false, 712: false, 801: false,
-		214: true, 220: true, 700: true, 702: true, 710: true, 715: true, 716: true, 719: true, 999: true} {
+	for code, want := range map[int]bool{0: false, 1: false, 2: false, 100: false, 600: false, 704: false, 712: false,
+		214: true, 220: true, 226: true, 221: false, 720: false, 721: true, 801: false, 700: true, 702: true, 710: true, 715: true, 716: true, 719: true, 999: true} {
 		if got := (&Error{Code: code}).Sticky(); got != want {
 			t.Errorf("code %d: sticky is %t", code, got)
 		}
