@@ -66,6 +66,21 @@ test-emulated: ## the kernels on arm64 and on x86-64 without AVX-512, without AV
 	cd hfreduce/internal/kernel && qemu-aarch64-static $(CURDIR)/bin/kernel-arm64.test
 	cd hfreduce/internal/kernel && for cpu in Haswell Nehalem; do qemu-x86_64-static -cpu $$cpu $(CURDIR)/bin/kernel-amd64.test; done
 
+# How the fake of CUDA is built: as testdata/fakecuda/README.md says, and with sanitizers.
+FAKECUDA_CC    = gcc -std=gnu11 -O2 -Wall -Wextra -Werror -pthread
+FAKECUDA_KINDS = thread address,undefined
+
+.PHONY: test-fakecuda
+test-fakecuda: export TSAN_OPTIONS = atexit_sleep_ms=0 # there are many processes, and it sleeps at the end of each
+test-fakecuda: ## the fake of CUDA that tests use: plain, and with gcc's sanitizers
+	@mkdir -p bin/fakecuda
+	for kind in plain $(FAKECUDA_KINDS); do \
+		flags=$$([ $$kind = plain ] || echo "-g -fsanitize=$$kind"); dir=bin/fakecuda/$$kind; mkdir -p $$dir; \
+		$(FAKECUDA_CC) $$flags -shared -fPIC -o $$dir/libfakecuda.so testdata/fakecuda/*.c; \
+		$(FAKECUDA_CC) $$flags -o $$dir/test testdata/fakecuda/test/*.c $$dir/libfakecuda.so -Wl,-rpath,'$$ORIGIN'; \
+		echo "$$kind:"; $$dir/test; \
+	done
+
 # What test-rdma does, one after another (testdata/rdmavm/guest-tests lists what there is), and what joins its ranks.
 RDMA_STEPS     ?= rdma.test verbs.test 'hfreduce.test=Verbs|Processes|KilledRank|NothingLeft' \
 	sweep=2 sweep=3 sweep=4 sweep=8 kill=4 down=4 loss=2 compare

@@ -2,7 +2,7 @@
 
 // The ranges of memory that CUDA knows of, and the addresses of devices.
 //
-// A device has an arena of addresses that are reserved and never mapped to anything, so that the program faults where it
+// A device has arenas of addresses that are reserved and never mapped to anything, so that the program faults where it
 // takes one for its own. The memory is a memfd that the fake maps elsewhere. Addresses are not used again, so that one that
 // is used after cudaFree is found.
 
@@ -15,7 +15,13 @@
 #include <unistd.h>
 
 enum { PAGE = 4096 };
-static const uintptr_t arena_bytes = 1ul << 40;
+static const uintptr_t arena_bytes = 1ul << 36;
+
+// arenas are never given back.
+static struct arena {
+	uintptr_t start, end;
+} arenas[1024];
+static int arena_count;
 
 size_t fc_pages(size_t bytes) { return (bytes + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
@@ -25,28 +31,31 @@ uintptr_t fc_host_offset(void) { return fc_config.host_offset ? 1ul << 48 : 0; }
 static bool on_device(const struct block *b) { return b->kind == DEVICE_MEMORY || b->kind == IPC_MEMORY; }
 
 bool fc_in_arena(uintptr_t address) {
-	for (int i = 0; i < fc_config.devices; i++)
-		if (fc.device[i].arena && address >= fc.device[i].arena && address < fc.device[i].end)
+	for (int i = 0; i < arena_count; i++)
+		if (address >= arenas[i].start && address < arenas[i].end)
 			return true;
 	return false;
 }
 
-// reserve takes the arena. The plain system call: sanitizers would fill their shadow of so large a mapping.
-static bool reserve(struct device *d) {
-	if (d->arena)
+// reserve sees to it that the device has addresses for a block and a page behind it. The plain system call: sanitizers would
+// fill their shadow of so large a mapping.
+static bool reserve(struct device *d, size_t bytes) {
+	if (d->end - d->free > bytes)
 		return true;
-	long p = syscall(SYS_mmap, NULL, arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == -1)
+	uintptr_t size = bytes < arena_bytes ? arena_bytes : bytes + PAGE;
+	long p = syscall(SYS_mmap, NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == -1 || arena_count == sizeof arenas / sizeof *arenas)
 		return false;
-	d->arena = d->free = (uintptr_t)p;
-	d->end = d->arena + arena_bytes;
+	d->free = (uintptr_t)p;
+	d->end = d->free + size;
+	arenas[arena_count++] = (struct arena){d->free, d->end};
 	return true;
 }
 
 int fc_device_map(struct block *b) {
 	struct device *d = &fc.device[b->device];
 	b->mapped = fc_pages(b->bytes);
-	if (!reserve(d) || d->end - d->free < b->mapped + PAGE)
+	if (!reserve(d, b->mapped))
 		return MEMORY_ALLOCATION;
 	b->host = mmap(NULL, b->mapped, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
 	if (b->host == MAP_FAILED)

@@ -112,7 +112,7 @@ struct device {
 	struct stream *streams, *legacy, *per_thread;
 	struct queue *queues[64];
 	unsigned created; // streams so far
-	uintptr_t arena, free, end;
+	uintptr_t free, end; // addresses that no memory had yet
 	uint64_t used;
 	bool peers[MAX_DEVICES];
 };

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#define _GNU_SOURCE
+#include "check.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static void kinds(void) {
+	char *on = device_memory(100), *host = host_memory(100);
+	OK(cudaMemcpyAsync(on, host, 100, COPY_HOST_TO_DEVICE, 0));
+	OK(cudaMemcpyAsync(host, on, 100, COPY_DEVICE_TO_HOST, 0));
+	OK(cudaMemcpyAsync(on, on, 100, COPY_DEVICE_TO_DEVICE, 0));
+	OK(cudaMemcpyAsync(host, on, 100, COPY_DEFAULT, 0));
+	OK(cudaMemcpyAsync(host, on, 0, COPY_DEVICE_TO_HOST, 0));
+	EQUAL(cudaMemcpyAsync(on, host, 100, COPY_DEVICE_TO_HOST, 0), INVALID_VALUE);
+	EQUAL(cudaMemcpyAsync(host, on, 100, COPY_HOST_TO_HOST, 0), INVALID_VALUE);
+	EQUAL(cudaMemcpyAsync(host, on, 100, COPY_DEVICE_TO_DEVICE, 0), INVALID_VALUE);
+	EQUAL(cudaMemcpyAsync(host, on, 100, 5, 0), INVALID_VALUE);
+	EQUAL(cudaMemcpyAsync(host, on + 50, 51, COPY_DEVICE_TO_HOST, 0), INVALID_VALUE);
+	EQUAL(cudaMemcpyAsync(host + 50, on, 51, COPY_DEVICE_TO_HOST, 0), INVALID_VALUE);
+	EQUAL(cudaMemsetAsync(on + 50, 0, 51, 0), INVALID_VALUE);
+	EQUAL(cudaMemcpyAsync(on, 0, 1, COPY_HOST_TO_DEVICE, 0), INVALID_VALUE);
+	OK(cudaDeviceSynchronize());
+	EQUAL(counter(COPIES_D2H), 2);
+	EQUAL(counter(BYTES_D2H), 200);
+	EQUAL(counter(COPIES_H2D), 1);
+	EQUAL(counter(BYTES_H2D), 100);
+	EQUAL(counter(COPIES_PAGEABLE), 0);
+}
+
+static void two_dimensions(void) {
+	unsigned char *on = device_memory(1000), *host = host_memory(1000);
+	for (int i = 0; i < 1000; i++)
+		host[i] = (unsigned char)i;
+	OK(cudaMemcpy2DAsync(on, 100, host, 10, 7, 10, COPY_HOST_TO_DEVICE, 0));
+	OK(cudaStreamSynchronize(0));
+	memset(host, 0, 1000);
+	OK(cudaMemcpy2DAsync(host, 7, on, 100, 7, 10, COPY_DEVICE_TO_HOST, 0));
+	OK(cudaStreamSynchronize(0));
+	for (int y = 0; y < 10; y++)
+		for (int x = 0; x < 7; x++)
+			EQUAL(host[7 * y + x], 10 * y + x);
+	EQUAL(counter(BYTES_D2H), 70);
+	EQUAL(cudaMemcpy2DAsync(host, 6, on, 100, 7, 10, COPY_DEVICE_TO_HOST, 0), INVALID_PITCH);
+	EQUAL(cudaMemcpy2DAsync(host, 7, on, 100, 7, 11, COPY_DEVICE_TO_HOST, 0), INVALID_VALUE);
+	OK(cudaMemcpy2DAsync(host, 7, on, 100, 7, 0, COPY_DEVICE_TO_HOST, 0));
+}
+
+// A copy of memory that is not registered is done when the call returns, after what the stream was given before.
+static void pageable(void) {
+	char *on = device_memory(100), *host = malloc(100);
+	OK(cudaMemsetAsync(on, 9, 100, 0));
+	OK(cudaMemcpyAsync(host, on, 100, COPY_DEVICE_TO_HOST, 0));
+	EQUAL(host[99], 9);
+	OK(cudaStreamQuery(0));
+	EQUAL(counter(COPIES_PAGEABLE), 1);
+	EQUAL(counter(COPIES_D2H), 1);
+	free(host);
+}
+
+static void strict(void) {
+	char *on = device_memory(100), host[100];
+	EQUAL(cudaMemcpyAsync(host, on, 100, COPY_DEVICE_TO_HOST, 0), INVALID_VALUE);
+	EQUAL(cudaMemcpyAsync(on, host, 100, COPY_DEFAULT, 0), INVALID_VALUE);
+	EQUAL(counter(COPIES_PAGEABLE), 0);
+}
+
+// A range must lie in one registration, or touch none.
+static void partly_registered(void) {
+	char *on = device_memory(8192), *p = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	OK(cudaHostRegister(p, 4096, HOST_MAPPED));
+	EQUAL(cudaMemcpyAsync(on, p, 8192, COPY_HOST_TO_DEVICE, 0), INVALID_VALUE);
+	OK(cudaHostRegister(p + 4096, 4096, HOST_MAPPED));
+	EQUAL(cudaMemcpyAsync(on, p, 8192, COPY_HOST_TO_DEVICE, 0), INVALID_VALUE);
+	OK(cudaMemcpyAsync(on, p, 4096, COPY_HOST_TO_DEVICE, 0));
+	OK(cudaMemcpyAsync(on, p + 4096, 4096, COPY_HOST_TO_DEVICE, 0));
+	OK(cudaDeviceSynchronize());
+}
+
+// timed is a copy in a stream of its own, between two events.
+struct timed {
+	cudaStream_t stream;
+	cudaEvent_t from, to;
+};
+
+static struct timed timed(struct words w, void *dst, const void *src, size_t bytes) {
+	struct timed t = {.stream = stream(STREAM_NON_BLOCKING)};
+	OK(cudaEventCreateWithFlags(&t.from, 0));
+	OK(cudaEventCreateWithFlags(&t.to, 0));
+	gate(t.stream, w, 0);
+	OK(cudaEventRecord(t.from, t.stream));
+	OK(cudaMemcpyAsync(dst, src, bytes, COPY_DEFAULT, t.stream));
+	OK(cudaEventRecord(t.to, t.stream));
+	return t;
+}
+
+static float between(cudaEvent_t from, cudaEvent_t to) {
+	float ms;
+	OK(cudaEventElapsedTime(&ms, from, to));
+	return ms;
+}
+
+enum { BYTES = 10000000 }; // 100 ms at 100 MB/s
+
+static void bandwidth(void) {
+	struct words w = words();
+	char *on = device_memory(3 * BYTES), *host = host_memory(3 * BYTES);
+	struct timed a = timed(w, host, on, BYTES), b = timed(w, host + BYTES, on + BYTES, BYTES), c = timed(w, on + 2 * BYTES, host + 2 * BYTES, BYTES);
+	store(&w.host[0], 1);
+	OK(cudaDeviceSynchronize());
+	CHECK(between(a.from, a.to) > 99 && between(b.from, b.to) > 99 && between(c.from, c.to) > 99);
+	// Copies in one direction take turns.
+	float ends = between(a.to, b.to);
+	CHECK(ends > 99 || ends < -99);
+	// The other direction does not wait: it is at work together with one of them.
+	CHECK((between(a.from, c.to) > 0 && between(c.from, a.to) > 0) || (between(b.from, c.to) > 0 && between(c.from, b.to) > 0));
+}
+
+static void peers(void) {
+	int can = -1;
+	OK(cudaDeviceCanAccessPeer(&can, 0, 1));
+	EQUAL(can, 1);
+	OK(cudaDeviceCanAccessPeer(&can, 1, 1));
+	EQUAL(can, 0);
+	uint32_t *here = device_memory(100), *host = host_memory(100);
+	OK(cudaSetDevice(1));
+	uint32_t *there = device_memory(100);
+	OK(cudaSetDevice(0));
+	OK(cudaMemsetAsync(here, 4, 100, 0));
+	OK(cudaMemcpyAsync(there, here, 100, COPY_DEVICE_TO_DEVICE, 0));
+	OK(cudaMemcpyAsync(host, there, 100, COPY_DEVICE_TO_HOST, 0));
+	OK(cudaStreamSynchronize(0));
+	EQUAL(host[24], 0x04040404);
+	EQUAL(cuStreamWriteValue32_v2(0, (CUdeviceptr)there, 1, 0), INVALID_VALUE);
+	OK(cudaDeviceEnablePeerAccess(1, 0));
+	EQUAL(cudaDeviceEnablePeerAccess(1, 0), PEER_ALREADY_ENABLED);
+	EQUAL(cudaDeviceEnablePeerAccess(0, 0), INVALID_DEVICE);
+	OK(cuStreamWriteValue32_v2(0, (CUdeviceptr)there, 1, 0));
+	OK(cudaMemcpy(host, there, 4, COPY_DEVICE_TO_HOST));
+	EQUAL(host[0], 1);
+}
+
+const struct test copy_tests[] = {
+	{"copy/kinds", 0, kinds, 0},
+	{"copy/two dimensions", 0, two_dimensions, 0},
+	{"copy/pageable", 0, pageable, 0},
+	{"copy/strict", "FAKECUDA_STRICT=1", strict, 0},
+	{"copy/partly registered", 0, partly_registered, 0},
+	{"copy/bandwidth", "FAKECUDA_BANDWIDTH=100", bandwidth, 0},
+	{"copy/peers", "FAKECUDA_DEVICES=2", peers, 0},
+	{0},
+};
