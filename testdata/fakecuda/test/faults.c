@@ -4,7 +4,10 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -149,6 +152,17 @@ static void names(void) {
 	EQUAL(cuDeviceGetName(id, sizeof id, 2), INVALID_DEVICE);
 }
 
+static void stats_path(void) {
+	char path[64];
+	snprintf(path, sizeof path, "/tmp/fakecuda-%d-stats", (int)getpid());
+	setenv("FAKECUDA_STATS", "/tmp/fakecuda-%p-stats", 1);
+	(void)cudaGetLastError();
+	struct stat about;
+	EQUAL(stat(path, &about), 0);
+	unlink(path);
+	EQUAL(about.st_size, COUNTERS * 8);
+}
+
 static void nothing(void) { (void)cudaGetLastError(); }
 
 const struct test fault_tests[] = {
@@ -159,6 +173,7 @@ const struct test fault_tests[] = {
 	{"fault/per thread", "FAKECUDA_DEVICES=2", per_thread, 0},
 	{"fault/forked", 0, forked, 0},
 	{"fault/names", "FAKECUDA_DEVICES=2 FAKECUDA_VERSION=13000", names, 0},
+	{"fault/stats path", 0, stats_path, 0},
 	{"fault/bad rule", "FAKECUDA_FAIL=cudaMalloc:x", nothing, "is not call:n:code"},
 	{"fault/bad number", "FAKECUDA_SEED=1x", nothing, "is not a number"},
 	{0},
