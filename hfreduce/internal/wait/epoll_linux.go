@@ -17,6 +17,8 @@ type poller struct {
 	epoll   int            // -1 until the first watch
 	watched map[int]uint32 // descriptor to its interest
 	ready   [8]unix.EpollEvent
+	self    [1]unix.PollFd // for poll
+	limit   unix.Timespec
 }
 
 func (p *poller) init(eventfd int) { p.eventfd, p.epoll = eventfd, -1 }
@@ -95,7 +97,12 @@ func (p *poller) forget(fd int) error {
 // wait sleeps until a watched descriptor is ready, and then returns true. False means: look at the mark and the clock
 // again. A token in the eventfd alone is not enough for true: it may be an old one.
 func (p *poller) wait(timeout time.Duration) bool {
-	n, err := unix.EpollWait(p.epoll, p.ready[:], milliseconds(timeout))
+	left := milliseconds(timeout)
+	if timeout > 0 && timeout < shortWait {
+		p.poll(timeout)
+		left = 0
+	}
+	n, err := unix.EpollWait(p.epoll, p.ready[:], left)
 	if err != nil {
 		return err != unix.EINTR // a broken epoll instance must not become a hang
 	}
@@ -108,6 +115,16 @@ func (p *poller) wait(timeout time.Duration) bool {
 		ready = true
 	}
 	return ready
+}
+
+// shortWait is from where on epoll_wait's milliseconds are exact enough.
+const shortWait = 5 * time.Millisecond
+
+// poll waits until a descriptor is ready or the time is over, which poll takes in nanoseconds.
+func (p *poller) poll(timeout time.Duration) {
+	p.self[0] = unix.PollFd{Fd: int32(p.epoll), Events: unix.POLLIN}
+	p.limit = unix.NsecToTimespec(int64(timeout))
+	_, _ = unix.Ppoll(p.self[:], &p.limit, nil) // whatever it says, epoll_wait looks
 }
 
 // milliseconds rounds up, so that a sleep is never shorter than asked for; -1 is no timeout.
