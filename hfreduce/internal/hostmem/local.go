@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lineBytes is the alignment of a local base: of the flags that ranks write.
-const lineBytes = 64
+// localAlign is the alignment of a local base.
+const localAlign = 4096 // a page: CUDA registers whole ones
 
 // NewLocal returns the segments of members that are goroutines of this process. The base lies on the Go heap, so that
 // the race detector sees how it is used; arenas are mapped when they are first used and unmapped with the last Close.
 func NewLocal(size int, bytes, arenaBytes int64) []*Segment {
-	base := make([]byte, bytes+lineBytes)
-	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(base))) % lineBytes
+	base := make([]byte, bytes+localAlign)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(base))) % localAlign
 	base = base[skip : skip+uintptr(bytes) : skip+uintptr(bytes)]
 	arenaBytes = roundUp(arenaBytes, largeGrain)
 	shared := &localShared{arena: arenaBytes, maps: make([][]byte, size), users: size}

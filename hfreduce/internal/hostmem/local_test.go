@@ -15,7 +15,7 @@ func TestLocalBase(t *testing.T) {
 			if int64(len(s.Base())) != bytes || int64(cap(s.Base())) != bytes || &s.Base()[0] != &segments[0].Base()[0] {
 				t.Errorf("member %d: base of %d bytes, capacity %d", i, len(s.Base()), cap(s.Base()))
 			}
-			if uintptr(unsafe.Pointer(&s.Base()[0]))%lineBytes != 0 {
+			if uintptr(unsafe.Pointer(&s.Base()[0]))%localAlign != 0 {
 				t.Errorf("member %d: base at %p", i, &s.Base()[0])
 			}
 			if s.EventFD(i) != -1 {
