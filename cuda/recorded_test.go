@@ -24,6 +24,11 @@ func compileC(t *testing.T, path string, args ...string) {
 	if err != nil {
 		testreq.Missing(t, "tools", err.Error())
 	}
+	for _, a := range args {
+		if _, err := os.Stat(a); err != nil && strings.HasSuffix(a, ".c") {
+			testreq.Missing(t, "tools", "the sources are not in the working directory")
+		}
+	}
 	build := exec.Command(gcc, append([]string{"-shared", "-fPIC", "-std=gnu2x", "-o", path}, args...)...)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", build, err, out)
