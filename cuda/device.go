@@ -74,6 +74,9 @@ func Open(ordinal int) (*Device, error) {
 // Ordinal returns the number by which the device was opened.
 func (d *Device) Ordinal() int { return d.ordinal }
 
+// PCIAddress returns where the device is, as Properties does, but makes no context.
+func (d *Device) PCIAddress() string { return d.properties.PCIAddress }
+
 // Properties returns what the device is and can do. The first call makes the device's context and tries the stream memory
 // operations on a stream of its own: that they are there says little about whether they work. As that allocates, it may
 // wait for all work of the device; call it before any of that waits for the caller.
