@@ -2,15 +2,23 @@
 
 package hfreduce
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/hfreduce/hfreduce/cuda"
+)
 
 // Buffer names the memory that a collective reads or writes. It is a small value and does not own the memory: the
-// caller keeps it alive and untouched until the call returns (or, for asynchronous calls, until the Request is done).
+// caller keeps it alive and untouched until the call returns (or, for asynchronous calls, until the Request is done; for
+// memory of a GPU see [Device]).
 type Buffer struct {
-	p     unsafe.Pointer
-	bytes int
-	dtype DataType
-	given bool // tells the zero Buffer from an empty one
+	p      unsafe.Pointer // host memory
+	addr   cuda.Ptr       // device memory
+	stream cuda.Stream    // of device memory
+	bytes  int
+	dtype  DataType
+	given  bool // tells the zero Buffer from an empty one
+	device bool
 }
 
 // Host returns the Buffer over a slice in host memory. A slice made by [View] is used in place, others are copied
@@ -24,6 +32,25 @@ func Host[T Element](s []T) Buffer {
 // of d.Size(), which the collectives check.
 func Bytes(b []byte, d DataType) Buffer {
 	return Buffer{p: unsafe.Pointer(unsafe.SliceData(b)), bytes: len(b), dtype: d, given: true}
+}
+
+// Device returns the Buffer over count elements of type d in the memory of a GPU, at p. A collective works on it in the
+// order of the CUDA stream s: it begins when what was given to s before is done, and what is given to s after the call
+// comes after it. So a producer and a consumer on s need no synchronisation with the host.
+//
+// The Async methods give all work to the GPU and return; they wait for nobody. Until what comes next on s runs, the memory
+// belongs to the collective. A Request is done when the copies are. The other methods return when the result is in dst.
+//
+// After an error the contents of dst mean nothing, and copies may still be under way, but not beyond what comes next on s.
+//
+// s is a cudaStream_t of the GPU that p belongs to; 0 is the legacy default stream. The per-thread default stream has no
+// meaning for goroutines and is refused, as is a stream that is being captured into a graph. All buffers of a Comm are of
+// one GPU. The Comm must have been made for GPUs: see Options.CUDA.
+func Device(p cuda.Ptr, count int, d DataType, s cuda.Stream) Buffer {
+	if count == 0 { // nothing is copied, and no GPU is needed to say so
+		return Buffer{dtype: d, given: true}
+	}
+	return Buffer{addr: p, stream: s, bytes: count * d.Size(), dtype: d, given: count >= 0, device: true}
 }
 
 // Count returns the number of elements.
@@ -40,24 +67,49 @@ func (b Buffer) Bytes() int64 { return int64(b.bytes) }
 // DataType returns the type of the elements.
 func (b Buffer) DataType() DataType { return b.dtype }
 
-// raw returns the memory as bytes.
+// perThreadStream is cudaStreamPerThread.
+const perThreadStream = cuda.Stream(2)
+
+// at returns the address. Host and device addresses of a process differ.
+func (b Buffer) at() uintptr {
+	if b.device {
+		return uintptr(b.addr)
+	}
+	return uintptr(b.p)
+}
+
+// raw returns host memory as bytes.
 func (b Buffer) raw() []byte { return unsafe.Slice((*byte)(b.p), b.bytes) }
+
+// rawOr returns host memory as bytes, and of a device buffer the memory that stands for it.
+func (b Buffer) rawOr(standIn []byte) []byte {
+	if b.device {
+		return standIn
+	}
+	return b.raw()
+}
 
 // check reports what is wrong with the buffer alone; name is the parameter's.
 func (b Buffer) check(name string) error {
 	switch {
+	case !b.given && b.device:
+		return invalidf("%s has a negative count", name)
 	case !b.given:
-		return invalidf("%s is the zero Buffer; make it with Host or Bytes", name)
+		return invalidf("%s is the zero Buffer; make it with Host, Bytes or Device", name)
 	case !b.dtype.Valid():
 		return invalidf("%s has the unknown data type %v", name, b.dtype)
 	case b.bytes%b.dtype.Size() != 0:
 		return invalidf("%s has %d bytes, not a multiple of the %d bytes of a %v", name, b.bytes, b.dtype.Size(), b.dtype)
+	case b.device && b.addr == 0 && b.bytes > 0:
+		return invalidf("%s is %d bytes at the device address 0", name, b.bytes)
+	case b.device && b.stream == perThreadStream:
+		return invalidf("%s is on the per-thread default stream, which goroutines do not have; give a stream of its own or the legacy default stream", name)
 	}
 	return nil
 }
 
 // overlaps reports whether the two buffers share a byte.
 func (b Buffer) overlaps(o Buffer) bool {
-	x, y := uintptr(b.p), uintptr(o.p)
+	x, y := b.at(), o.at()
 	return b.bytes > 0 && o.bytes > 0 && x < y+uintptr(o.bytes) && y < x+uintptr(b.bytes)
 }

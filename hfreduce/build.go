@@ -27,48 +27,61 @@ type terms struct {
 	Slots      int
 	OnePass    int
 	Transport  string
+
+	DeviceChunkBytes, DeviceSlots int
+
+	Devices bool `json:",omitempty"` // this rank has, or may have, a GPU; not all need to
 }
 
 // String lists the terms by the options that set them.
 func (t terms) String() string {
-	return fmt.Sprintf("ChunkBytes %d, Slots %d, OnePassBytes %d, Transport %s", t.ChunkBytes, t.Slots, t.OnePass, t.Transport)
+	return fmt.Sprintf("ChunkBytes %d, Slots %d, OnePassBytes %d, Transport %s, DeviceChunkBytes %d, DeviceSlots %d",
+		t.ChunkBytes, t.Slots, t.OnePass, t.Transport, t.DeviceChunkBytes, t.DeviceSlots)
 }
 
-// agree exchanges the terms and returns the communicator's UID.
-func agree(ctx context.Context, f fabric, o *Options, key string, members []int, rank int) (string, error) {
-	mine := terms{ChunkBytes: o.ChunkBytes, Slots: o.Slots, OnePass: o.OnePassBytes, Transport: o.Transport}
+// agree exchanges the terms and returns the first member's, with Devices set if any member has set it.
+func agree(ctx context.Context, f fabric, o *Options, key string, members []int, rank int) (first terms, err error) {
+	mine := terms{
+		ChunkBytes: o.ChunkBytes, Slots: o.Slots, OnePass: o.OnePassBytes, Transport: o.Transport,
+		DeviceChunkBytes: o.DeviceChunkBytes, DeviceSlots: o.DeviceSlots,
+	}
+	if mine.Devices, err = o.devices(); err != nil {
+		return first, err
+	}
 	if rank == 0 {
 		mine.UID = rand.Text()
 	}
 	b, err := json.Marshal(mine)
 	if err != nil {
-		return "", err
+		return first, err
 	}
 	all, err := f.exchange(ctx, key+"/terms", members, b)
 	if err != nil {
-		return "", err
+		return first, err
 	}
-	var first terms
+	devices := false
 	for r, raw := range all {
 		var t terms
 		if err := json.Unmarshal(raw, &t); err != nil {
-			return "", fmt.Errorf("rank %d sent unreadable terms: %w", r, err)
+			return first, fmt.Errorf("rank %d sent unreadable terms: %w", r, err)
 		}
-		if r == 0 {
+		devices = devices || t.Devices
+		if t.Devices = false; r == 0 {
 			first = t
 			continue
 		}
 		if t.UID = first.UID; t != first {
-			return "", fmt.Errorf("%w: options differ: rank 0 has %v; rank %d has %v; set them alike on all ranks", ErrMismatch, first, r, t)
+			return first, fmt.Errorf("%w: options differ: rank 0 has %v; rank %d has %v; set them alike on all ranks", ErrMismatch, first, r, t)
 		}
 	}
-	return first.UID, nil
+	first.Devices = devices
+	return first, nil
 }
 
 // newComm builds the communicator of members (world ranks), of which this one is the rank-th. The key is unique among
 // the exchanges of the fabric.
 func newComm(ctx context.Context, f *sharedFabric, o Options, key string, members []int, rank int) (*Comm, error) {
-	uid, err := agree(ctx, f, &o, key, members, rank)
+	agreed, err := agree(ctx, f, &o, key, members, rank)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +89,8 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	if err != nil {
 		return nil, err
 	}
-	c := &Comm{fabric: f, opts: o, log: o.Logger, uid: uid, members: members, rank: rank, layout: layout, linked: map[planKey]bool{}}
+	c := &Comm{fabric: f, opts: o, log: o.Logger, uid: agreed.UID, members: members, rank: rank, layout: layout, linked: map[planKey]bool{}}
+	c.devices.made, c.devices.planned = agreed.Devices, 1
 	c.exchange = schedule.NewExchange(&c.layout)
 	c.life, c.end = context.WithCancelCause(context.Background())
 	joinErr := c.join(ctx)
@@ -92,7 +106,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 		return nil, err
 	}
 	f.retain()
-	c.log.Info("communicator", "uid", uid, "rank", rank, "ranks", len(members), "nodes", len(layout.Nodes), "local_size", c.LocalSize(),
+	c.log.Info("communicator", "uid", c.uid, "devices", agreed.Devices, "rank", rank, "ranks", len(members), "nodes", len(layout.Nodes), "local_size", c.LocalSize(),
 		"one_pass_bytes", o.OnePassBytes, "exchange_bytes", c.exchange.MaxBytes(), "waiting", fmt.Sprintf("%+v", f.policy()))
 	return c, nil
 }
@@ -113,7 +127,7 @@ func layoutOf(f fabric, members []int) (schedule.Layout, error) {
 // join maps the node's segment and makes the engine over it.
 func (c *Comm) join(ctx context.Context) error {
 	node := c.Node()
-	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.opts.Slots, int64(c.opts.ChunkBytes), int64(c.opts.OnePassBytes), c.exchange)
+	g := c.geometry()
 	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), c.LocalSize(), &g)
 	if err != nil {
 		return fmt.Errorf("shared memory of node %d: %w", node, err)
@@ -123,6 +137,9 @@ func (c *Comm) join(ctx context.Context) error {
 		Policy: c.fabric.policy(), Arena: segment.Arena,
 		Timeout: max(0, c.opts.Timeout), Notice: noticeDelay(c.rank), OnNotice: func() { c.journal.tell(c) },
 	}
+	if c.devices.made {
+		cfg.OnDrain, cfg.Pump = func() { c.devices.complete(c) }, c.devices.pump
+	}
 	if c.engine, err = engine.New(cfg); err != nil {
 		return errors.Join(err, segment.Close())
 	}
@@ -131,6 +148,16 @@ func (c *Comm) join(ctx context.Context) error {
 		return errors.Join(err, segment.Close())
 	}
 	return nil
+}
+
+// geometry returns how the node's segment is laid out.
+func (c *Comm) geometry() engine.Geometry {
+	o := &c.opts
+	if !c.devices.made {
+		return engine.NewGeometry(c.LocalSize(), c.layout.Shards(), o.Slots, int64(o.ChunkBytes), int64(o.OnePassBytes), c.exchange)
+	}
+	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), o.DeviceSlots, int64(o.DeviceChunkBytes), int64(o.OnePassBytes), c.exchange)
+	return g.WithDevices()
 }
 
 // confirm makes the building succeed on all ranks or on none.

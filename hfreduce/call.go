@@ -20,6 +20,9 @@ type call struct {
 	dst, src Buffer
 	in, out  engine.Mapping
 	skipOwn  bool // AllGather whose source already lies in the destination
+
+	place place        // in a communicator made for GPUs
+	route engine.Route // the same
 }
 
 // signature is what of a call must be equal on all ranks.
@@ -49,6 +52,9 @@ func (c *Comm) run(ctx context.Context, k call) error {
 	if err := ctx.Err(); err != nil {
 		return &OpError{Op: k.kind.String(), Rank: c.rank, Err: err}
 	}
+	if c.devices.made || k.onDevice() {
+		return c.runOrdered(&Request{call: k, ctx: ctx, done: make(chan struct{})})
+	}
 	if !c.queue.enter() {
 		return c.runQueued(ctx, k)
 	}
@@ -71,7 +77,13 @@ func (c *Comm) start(k call) (*Request, error) {
 		return nil, &OpError{Op: k.kind.String(), Rank: c.rank, Err: err}
 	}
 	r := &Request{call: k, ctx: context.Background(), done: make(chan struct{})}
-	c.queue.submit(c, r)
+	if !c.devices.made && !k.onDevice() {
+		c.queue.submit(c, r)
+		return r, nil
+	}
+	if err := c.startOrdered(r); err != nil {
+		return nil, c.refuse(k.kind, err)
+	}
 	return r, nil
 }
 
@@ -110,7 +122,7 @@ func (c *Comm) payload(k *call) int64 {
 // prepare fills c.op and makes the links that the plan needs and that do not exist yet.
 func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	op := &c.op
-	op.Plan = schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root)
+	op.Plan, op.Bytes, op.Chunk = c.plan(k), k.bytes, k.place.chunk
 	op.Spec = kernel.Spec{DType: kernel.DType(k.dtype), Op: k.op.kernelOp()}
 	op.Scaled, op.Scale = k.op.kind == opPreMulSum, k.op.factor
 	if k.op.kind == opAvg {
@@ -119,11 +131,16 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	op.Tag = c.tag(k, seq)
 	c.journal.begin(c, seq, &k.signature, op.Tag)
 	op.Src, op.Dst, op.In, op.Out = nil, nil, k.in, k.out
+	op.Filled, op.Drained, op.Bounce = k.fills(), k.drains(), k.place.bounce
+	var in, out []byte // where a device buffer's data is for the engine
+	if op.Bounce != 0 {
+		in, out = c.bounceAreas(k)
+	}
 	if k.in != engine.Nowhere {
-		op.Src = k.src.raw()
+		op.Src = k.src.rawOr(in)
 	}
 	if k.out != engine.Nowhere {
-		op.Dst = k.dst.raw()
+		op.Dst = k.dst.rawOr(out)
 	}
 	op.SkipOwnBlock = k.skipOwn
 	op.SrcShare, op.DstShare = engine.NotShared, engine.NotShared
@@ -137,7 +154,20 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 			op.DstShare = offset
 		}
 	}
-	return c.link(ctx, &op.Plan, int64(len(op.Src)))
+	return c.link(ctx, &op.Plan, op.Bytes)
+}
+
+// plan returns the plan of a call.
+func (c *Comm) plan(k *call) schedule.Plan {
+	return schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root)
+}
+
+// bounceAreas returns where a small reduction finds what the GPU has copied, and leaves what it will copy.
+func (c *Comm) bounceAreas(k *call) (in, out []byte) {
+	t := c.engine.Transfers()
+	i, o := t.BounceAt(k.place.bounce)
+	base := c.segment.Base()
+	return base[i : i+k.bytes : i+k.bytes], base[o : o+k.bytes : o+k.bytes]
 }
 
 // tag is the fingerprint by which ranks find out that they make different calls.
@@ -185,7 +215,7 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		v.Text = fmt.Sprintf("calls %v as collective %d, rank %d makes another call", k, seq, mismatch.Rank)
 	case errors.As(err, &stall):
 		v.Kind = verdictTimeout
-		v.Text = fmt.Sprintf("%v #%d made no progress for %v, waiting for ranks %v", k, seq, c.opts.Timeout, stall.Ranks)
+		v.Text = fmt.Sprintf("%v #%d made no progress for %v, %s", k, seq, c.opts.Timeout, waitingFor(stall))
 	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerLost):
 		c.awaitVerdict()
 		v = verdict{Kind: verdictLost, Rank: link.Rank, Text: link.Err.Error()}
@@ -196,6 +226,14 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 	}
 	c.fail(v)
 	return *c.cause.Load()
+}
+
+// waitingFor says what a stalled rank waits for.
+func waitingFor(s *engine.StallError) string {
+	if s.Device {
+		return "waiting for its own GPU: what the stream was given before the call, or the copies, have not been done"
+	}
+	return fmt.Sprintf("waiting for ranks %v", s.Ranks)
 }
 
 // abandon breaks the Comm because the context of a running call ended, and returns the cause.

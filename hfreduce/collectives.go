@@ -4,7 +4,6 @@ package hfreduce
 
 import (
 	"context"
-	"unsafe"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
@@ -151,7 +150,7 @@ func (c *Comm) broadcast(dst, src Buffer, root int) (call, error) {
 		return k, c.check(c.checkRoot(root), dst.check("dst"))
 	}
 	k.in = engine.Whole
-	if dst.p == src.p {
+	if dst.at() == src.at() {
 		k.out = engine.Nowhere
 	}
 	return k, c.check(c.checkRoot(root), checkBuffers(dst, src), checkPair(dst, src))
@@ -201,7 +200,7 @@ func checkPair(dst, src Buffer) error {
 	if dst.bytes != src.bytes {
 		return invalidf("dst has %d elements and src %d; give both the same count", dst.Count(), src.Count())
 	}
-	if dst.p != src.p && dst.overlaps(src) {
+	if dst.at() != src.at() && dst.overlaps(src) {
 		return invalidf("dst and src overlap by part; pass the same buffer twice (in place) or buffers that do not overlap")
 	}
 	return nil
@@ -213,7 +212,7 @@ func (c *Comm) checkBlock(blockName string, block Buffer, allName string, all Bu
 		return invalidf("%s has %d elements and %s %d; %s needs %d, one block for each of %d ranks",
 			blockName, block.Count(), allName, all.Count(), allName, block.Count()*len(c.members), len(c.members))
 	}
-	if block.overlaps(all) && block.p != unsafe.Add(all.p, c.rank*block.bytes) {
+	if block.overlaps(all) && block.at() != all.at()+uintptr(c.rank*block.bytes) {
 		return invalidf("%s overlaps %s but is not this rank's block in it; pass elements [%d:%d] of %s (in place) or memory apart",
 			blockName, allName, c.rank*block.Count(), (c.rank+1)*block.Count(), allName)
 	}

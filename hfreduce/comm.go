@@ -43,6 +43,7 @@ type Comm struct {
 	released bool
 
 	queue   queue
+	devices devices
 	journal journal
 	call    call      // the running collective
 	op      engine.Op // the same for the engine
@@ -150,6 +151,7 @@ func (c *Comm) breakWith(cause error) bool {
 	c.breaking.Lock()
 	if !c.released {
 		c.engine.Break(cause)
+		c.engine.ReleaseDevice()
 	}
 	c.breaking.Unlock()
 	c.log.Warn("communicator is broken", "rank", c.rank, "cause", cause)
@@ -210,9 +212,18 @@ func (c *Comm) Close(ctx context.Context) error {
 	}
 	c.deaf()
 	c.end(ErrClosed)
+	left := false // memory that a GPU may still touch
+	if g := c.devices.gpu.Load(); g != nil {
+		var err error
+		left, err = g.close(ctx)
+		errs = append(errs, err)
+	}
 	c.release()
-	errs = append(errs, c.engine.CloseLinks(), c.registered.close(), c.bell.Close(), c.segment.Close(), c.fabric.release(ctx))
-	return errors.Join(errs...)
+	errs = append(errs, c.engine.CloseLinks(), c.registered.close(), c.bell.Close())
+	if !left {
+		errs = append(errs, c.segment.Close())
+	}
+	return errors.Join(append(errs, c.fabric.release(ctx))...)
 }
 
 // drain waits for the collectives that were started; when ctx ends first it breaks the Comm so that they end.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"time"
@@ -73,6 +74,9 @@ type processFabric struct {
 	self       int
 	peers      []bootstrap.PeerInfo
 	transport_ transport.Transport
+	log        *slog.Logger
+	rdma       bool   // preferred or demanded
+	nic        string // the adapter that was asked for, "" for none in particular
 }
 
 func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, error) {
@@ -87,7 +91,10 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	if err != nil {
 		return nil, meetingError(err)
 	}
-	f := &processFabric{session: s, self: o.Rank, peers: s.Peers()}
+	f := &processFabric{session: s, self: o.Rank, peers: s.Peers(), log: o.Logger, rdma: o.Transport != TransportTCP}
+	if len(o.Verbs.Devices) > 0 {
+		f.nic = o.Verbs.Devices[0]
+	}
 	side := tcp.New(tcp.Config{
 		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank},
 		Peers: f.addrs, Near: f.near, Logger: o.Logger,
@@ -139,7 +146,7 @@ func (f *processFabric) segment(ctx context.Context, name string, index, size in
 		return nil, nil, err
 	}
 	defer func() { _ = unix.Close(fd) }() // the segment holds a duplicate
-	s, err := hostmem.Join(ctx, hostmem.Config{Name: name, Index: index, Size: size, Bytes: g.Bytes(), ArenaBytes: arenaBytes, EventFD: fd})
+	s, err := hostmem.Join(ctx, hostmem.Config{Name: name, Index: index, Size: size, Bytes: g.Bytes(), ArenaBytes: arenaBytes, EventFD: fd, Prepare: f.prepare(g)})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -23,8 +23,11 @@ const (
 	DefaultChunkBytes   = 512 << 10
 	DefaultSlots        = 4
 	DefaultOnePassBytes = 16 << 10
-	DefaultInitTimeout  = 5 * time.Minute
-	DefaultTimeout      = 10 * time.Minute
+	// With GPUs (docs/performance.md).
+	DefaultDeviceChunkBytes = 4 << 20
+	DefaultDeviceSlots      = 6
+	DefaultInitTimeout      = 5 * time.Minute
+	DefaultTimeout          = 10 * time.Minute
 )
 
 // Bounds of ChunkBytes and Slots.
@@ -37,8 +40,8 @@ const (
 
 // Options configure Init and NewLocal. The zero value takes everything from the launcher's environment and the
 // defaults; a field that is set wins over its environment variable, HFREDUCE_ and the field's name in capitals
-// (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, Transport, ChunkBytes,
-// Slots and OnePassBytes.
+// (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, Transport, ChunkBytes, Slots, OnePassBytes,
+// DeviceChunkBytes and DeviceSlots.
 //
 // HFREDUCE_KERNEL (avx512, avx2, generic) overrides the choice of the reduction kernels for the whole process. All of them
 // give the same bits.
@@ -73,6 +76,15 @@ type Options struct {
 	// instead of a part of each chunk: one meeting of the ranks where that takes three. 0: DefaultOnePassBytes; negative:
 	// none.
 	OnePassBytes int
+	// CUDA says whether buffers may lie in the memory of GPUs: CUDAAuto, CUDAOn or CUDAOff. Empty: CUDAAuto. If any rank says
+	// so, the communicator is made for GPUs on all ranks.
+	CUDA string
+	// DeviceChunkBytes takes the place of ChunkBytes in a communicator made for GPUs, as the largest chunk: the pipeline's
+	// unit grows with the buffer from ChunkBytes to it, since each chunk costs a GPU call and copies like to be large. 0:
+	// DefaultDeviceChunkBytes.
+	DeviceChunkBytes int
+	// DeviceSlots takes the place of Slots there. 0: DefaultDeviceSlots.
+	DeviceSlots int
 	// InitTimeout bounds the meeting of the ranks in Init and Split. 0: DefaultInitTimeout; negative: none.
 	InitTimeout time.Duration
 	// Timeout breaks the Comm when a collective has made no progress for so long. 0: DefaultTimeout; negative: none.
@@ -84,8 +96,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d init_timeout=%v timeout=%v",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.InitTimeout, o.Timeout)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d init_timeout=%v timeout=%v",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.InitTimeout, o.Timeout)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -134,6 +146,9 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 	number(&o.ChunkBytes, "HFREDUCE_CHUNK_BYTES")
 	number(&o.Slots, "HFREDUCE_SLOTS")
 	number(&o.OnePassBytes, "HFREDUCE_ONE_PASS_BYTES")
+	number(&o.DeviceChunkBytes, "HFREDUCE_DEVICE_CHUNK_BYTES")
+	number(&o.DeviceSlots, "HFREDUCE_DEVICE_SLOTS")
+	o.CUDA = cmp.Or(o.CUDA, getenv("HFREDUCE_CUDA"))
 	if v := getenv("HFREDUCE_TIMEOUT"); o.Timeout == 0 && v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil {
@@ -157,25 +172,20 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 
 // defaults fills what is still open.
 func (o *Options) defaults() {
-	if o.ChunkBytes == 0 {
-		o.ChunkBytes = DefaultChunkBytes
-	}
-	if o.Slots == 0 {
-		o.Slots = DefaultSlots
-	}
-	if o.OnePassBytes == 0 {
-		o.OnePassBytes = DefaultOnePassBytes
+	for _, f := range []struct {
+		field *int
+		value int
+	}{
+		{&o.ChunkBytes, DefaultChunkBytes}, {&o.Slots, DefaultSlots}, {&o.OnePassBytes, DefaultOnePassBytes},
+		{&o.DeviceChunkBytes, max(DefaultDeviceChunkBytes, o.ChunkBytes)}, {&o.DeviceSlots, DefaultDeviceSlots},
+	} {
+		*f.field = cmp.Or(*f.field, f.value)
 	}
 	o.OnePassBytes = max(0, o.OnePassBytes)
-	if o.InitTimeout == 0 {
-		o.InitTimeout = DefaultInitTimeout
-	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
-	if o.Transport == "" {
-		o.Transport = TransportAuto
-	}
+	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.Transport = cmp.Or(o.Transport, TransportAuto)
+	o.CUDA = cmp.Or(o.CUDA, CUDAAuto)
 }
 
 // validate lists every fault of the options in one error.
@@ -195,6 +205,7 @@ func (o *Options) validate() error {
 	transports := []string{TransportAuto, TransportTCP, TransportVerbs}
 	fault(!slices.Contains(transports, o.Transport), "Transport %q is unknown; there are: %s", o.Transport, strings.Join(transports, ", "))
 	errs = append(errs, o.Verbs.check()...)
+	errs = append(errs, o.checkCUDA()...)
 	if _, err := parsePortRange(o.PortRange); err != nil {
 		errs = append(errs, err)
 	}

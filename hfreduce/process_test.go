@@ -21,8 +21,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hfreduce/hfreduce/cuda"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/internal/fakecuda"
 	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
@@ -35,6 +37,10 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"spin":  roleSpin,
 	"stuck": roleStuck,
 	"link":  roleLink,
+	// with GPUs, in device_process_test.go
+	"gpusum":  roleGPUSum,
+	"gpuspin": roleGPUSpin,
+	"gpufree": roleGPUFree,
 }
 
 func TestMain(m *testing.M) {
@@ -45,10 +51,18 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if err := fakecuda.Use(); err != nil { // for tests and roles that ask for CUDA
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		if live := cuda.Live(); len(live) != 0 {
+			fmt.Fprintf(os.Stderr, "left of CUDA: %v\n", live)
 			code = 1
 		}
 		if n := hostmem.LiveMappings(); n != 0 {
@@ -150,6 +164,12 @@ type child struct {
 // spawn starts the ranks of a job as processes.
 func spawn(t *testing.T, role string, nodeOf []int) []*child {
 	t.Helper()
+	return spawnWith(t, role, nodeOf, func(int) []string { return nil })
+}
+
+// spawnWith is spawn with a rank's own environment.
+func spawnWith(t *testing.T, role string, nodeOf []int, own func(rank int) []string) []*child {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +181,7 @@ func spawn(t *testing.T, role string, nodeOf []int) []*child {
 		c.Env = append(os.Environ(), roleVariable+"="+role, "HFREDUCE_LOG=error",
 			"HFREDUCE_RANK="+strconv.Itoa(r), "HFREDUCE_WORLD_SIZE="+strconv.Itoa(len(nodeOf)),
 			"HFREDUCE_RENDEZVOUS="+rendezvous, "HFREDUCE_JOB_ID="+t.Name(), "HFREDUCE_SECRET=test", fmt.Sprintf("HFREDUCE_NODE=node%d", node))
+		c.Env = append(c.Env, own(r)...)
 		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		c.Stderr = &c.out
 		stdout, err := c.StdoutPipe()
@@ -203,7 +224,8 @@ func TestKilledRankIsNamed(t *testing.T) {
 	}
 }
 
-func killOne(t *testing.T, children []*child, victim int) {
+// killOne kills a rank. The others say that it is lost, then the lines of last, and end with an error.
+func killOne(t *testing.T, children []*child, victim int, last ...string) {
 	for r, c := range children {
 		if !c.lines.Scan() || c.lines.Text() != "running" {
 			t.Fatalf("rank %d did not start: %q %s", r, c.lines.Text(), c.out.String())
@@ -221,6 +243,11 @@ func killOne(t *testing.T, children []*child, victim int) {
 		want := fmt.Sprintf("peer lost: rank %d (host ", victim)
 		if !c.lines.Scan() || !strings.Contains(c.lines.Text(), want) || !strings.Contains(c.lines.Text(), fmt.Sprintf("pid %d", pid)) {
 			t.Errorf("rank %d said %q, want %q with pid %d; %s", r, c.lines.Text(), want, pid, c.out.String())
+		}
+		for _, line := range last {
+			if !c.lines.Scan() || c.lines.Text() != line {
+				t.Errorf("rank %d said %q, want %q; %s", r, c.lines.Text(), line, c.out.String())
+			}
 		}
 		if err := c.Wait(); err == nil {
 			t.Errorf("rank %d ended without an error", r)

@@ -32,12 +32,16 @@ func (q *queue) enter() bool { return q.state.CompareAndSwap(resting, running) }
 
 // leave ends what enter began.
 func (q *queue) leave(c *Comm) {
-	if q.state.CompareAndSwap(running, resting) {
+	draining := c.devices.made && c.engine.Draining()
+	if !draining && q.state.CompareAndSwap(running, resting) {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.pending) > 0 {
+	if draining {
+		q.await()
+	}
+	if len(q.pending) > 0 || draining {
 		go q.work(c)
 		return
 	}
@@ -83,7 +87,11 @@ func (q *queue) submit(c *Comm, r *Request) {
 
 // work runs requests until none is left.
 func (q *queue) work(c *Comm) {
+	defer c.devices.gpu.Load().bind(c)()
 	for {
+		if !q.waiting() {
+			c.drainDevices()
+		}
 		q.mu.Lock()
 		if len(q.pending) == 0 {
 			q.rest()
@@ -95,9 +103,15 @@ func (q *queue) work(c *Comm) {
 		q.pending = q.pending[1:]
 		q.mu.Unlock()
 		c.call = r.call
-		r.err = c.execute(r.ctx)
-		close(r.done)
+		c.finish(r, c.execute(r.ctx))
 	}
+}
+
+// waiting reports whether a request is queued.
+func (q *queue) waiting() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.pending) > 0
 }
 
 // drain waits until nothing runs and nothing is queued.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 )
 
@@ -15,6 +16,8 @@ import (
 type Stats struct {
 	Collectives []CollectiveStats // one for each kind of collective
 	Links       []LinkStats       // one for each transport in use
+
+	Device *DeviceStats // what this rank's GPU did; nil before the first collective with a buffer of it
 
 	StagedBytes    uint64 // input copied into the segment so that the node's other ranks can reduce it
 	AllocatedBytes int64  // live memory from Comm.Alloc (goes up and down)
@@ -24,6 +27,17 @@ type Stats struct {
 	ConnectionsRefused  uint64 // strangers and failed hellos
 
 	Broken bool // a fault or Abort broke the Comm
+}
+
+// DeviceStats count what this rank's GPU copied, and how long the phases of its collectives took, seen from the processor:
+// for how long at least one chunk was in the phase. Phases overlap. What waits for the caller's stream counts as filling.
+type DeviceStats struct {
+	FilledBytes, DrainedBytes uint64 // copied from the GPU, and to it
+
+	FillSeconds    float64 // copies from the GPU, and what they wait for
+	ReduceSeconds  float64 // additions on this rank
+	NetworkSeconds float64 // from the node's inputs being there until this rank's share is sent and received
+	DrainSeconds   float64 // copies to the GPU
 }
 
 // CollectiveStats count the calls of one kind of collective.
@@ -96,6 +110,9 @@ func bucketOf(d time.Duration) int {
 func (c *Comm) Stats() Stats {
 	st := Stats{StagedBytes: c.engine.Counters().StagedBytes.Load(), AllocatedBytes: c.memories.bytes.Load(), SegmentBytes: c.segmentBytes, Broken: c.cause.Load() != nil}
 	st.ConnectionsAccepted, st.ConnectionsRefused = c.fabric.strangers()
+	if c.devices.gpu.Load() != nil {
+		st.Device = deviceStats(c.engine.Phases())
+	}
 	for kind := range schedule.Barrier + 1 {
 		st.Collectives = append(st.Collectives, c.stats.kinds[kind].snapshot(kind))
 	}
@@ -107,6 +124,14 @@ func (c *Comm) Stats() Stats {
 		})
 	}
 	return st
+}
+
+func deviceStats(p *engine.PhaseCounters) *DeviceStats {
+	return &DeviceStats{
+		FilledBytes: p.FilledBytes.Load(), DrainedBytes: p.DrainedBytes.Load(),
+		FillSeconds: p.Time(engine.PhaseFill).Seconds(), ReduceSeconds: p.Time(engine.PhaseReduce).Seconds(),
+		NetworkSeconds: p.Time(engine.PhaseNetwork).Seconds(), DrainSeconds: p.Time(engine.PhaseDrain).Seconds(),
+	}
 }
 
 func (k *kindCounters) snapshot(kind schedule.Collective) CollectiveStats {

@@ -5,6 +5,7 @@ package hfreduce
 import (
 	"runtime/debug"
 
+	"github.com/hfreduce/hfreduce/cuda"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
 	"github.com/hfreduce/hfreduce/rdma"
 )
@@ -35,7 +36,7 @@ func kernelName() string {
 }
 
 // Features lists what this build can do on this machine, one feature a line: "kernel avx512", "transport tcp", and of
-// RDMA what there is or what is missing: "rdma libibverbs.so.1 loaded, 2 devices", "rdma built without cgo".
+// RDMA and CUDA what there is or what is missing: "rdma libibverbs.so.1 loaded, 2 devices", "cuda built without cgo".
 func Features() []string {
-	return []string{"kernel " + kernelName(), "transport shm", "transport tcp", "rdma " + rdma.Library()}
+	return []string{"kernel " + kernelName(), "transport shm", "transport tcp", "rdma " + rdma.Library(), "cuda " + cuda.Library()}
 }

@@ -46,6 +46,9 @@ func newWorld(t testing.TB, nodeOf []int, o Options) []*Comm {
 	if o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
 	}
+	if o.CUDA == "" {
+		o.CUDA = CUDAOff // other tests may have loaded it
+	}
 	comms, err := NewLocal(nodeOf, o)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +60,7 @@ func newWorld(t testing.TB, nodeOf []int, o Options) []*Comm {
 // newWorldOver is newWorld with each rank's transport wrapped.
 func newWorldOver(t *testing.T, nodeOf []int, wrap func(rank int, inner transport.Transport) transport.Transport) []*Comm {
 	t.Helper()
-	o := Options{WorldSize: len(nodeOf), Timeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	o := Options{WorldSize: len(nodeOf), Timeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler), CUDA: CUDAOff}
 	o.defaults()
 	w := newLocalWorld(nodeOf)
 	comms, members := make([]*Comm, len(nodeOf)), make([]int, len(nodeOf))

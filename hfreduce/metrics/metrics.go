@@ -23,6 +23,7 @@ import (
 const (
 	collectiveLabel = "collective"
 	transportLabel  = "transport"
+	phaseLabel      = "phase"
 )
 
 // collector turns a snapshot of Stats into metrics at every scrape. It keeps no values of its own.
@@ -34,6 +35,7 @@ type collector struct {
 	peers                                            *prometheus.Desc
 	accepted, refused                                *prometheus.Desc
 	allocatedBytes, segmentBytes, broken             *prometheus.Desc
+	filledBytes, drainedBytes, phaseSeconds          *prometheus.Desc
 }
 
 // NewCollector returns a collector of what stats returns, usually the method value comm.Stats. stats is called once for
@@ -58,6 +60,9 @@ func NewCollector(stats func() hfreduce.Stats) prometheus.Collector {
 		refused:        desc("connections_refused_total", "Connections refused on this rank's port: strangers and failed hellos."),
 		allocatedBytes: desc("allocated_bytes", "Memory in use from Comm.Alloc."),
 		segmentBytes:   desc("segment_bytes", "Size of the staging segment that the ranks of the node share."),
+		filledBytes:    desc("device_filled_bytes_total", "Bytes that this rank's GPU copied to the host for collectives."),
+		drainedBytes:   desc("device_drained_bytes_total", "Bytes of results that this rank's GPU copied from the host."),
+		phaseSeconds:   desc("device_phase_seconds_total", "Time in which a chunk of a collective on GPU memory was in the phase; phases overlap.", phaseLabel),
 		broken:         desc("broken", "1 after a fault or Abort broke the communicator, else 0."),
 	}
 }
@@ -68,6 +73,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		c.collectives, c.errors, c.bytes, c.duration,
 		c.sentBytes, c.receivedBytes, c.sentMsgs, c.receivedMsgs, c.peers,
 		c.accepted, c.refused, c.allocatedBytes, c.segmentBytes, c.broken,
+		c.filledBytes, c.drainedBytes, c.phaseSeconds,
 	} {
 		ch <- d
 	}
@@ -101,6 +107,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	send(c.refused, prometheus.CounterValue, float64(st.ConnectionsRefused))
 	send(c.allocatedBytes, prometheus.GaugeValue, float64(st.AllocatedBytes))
 	send(c.segmentBytes, prometheus.GaugeValue, float64(st.SegmentBytes))
+	if d := st.Device; d != nil {
+		send(c.filledBytes, prometheus.CounterValue, float64(d.FilledBytes))
+		send(c.drainedBytes, prometheus.CounterValue, float64(d.DrainedBytes))
+		for phase, seconds := range map[string]float64{"fill": d.FillSeconds, "reduce": d.ReduceSeconds, "network": d.NetworkSeconds, "drain": d.DrainSeconds} {
+			send(c.phaseSeconds, prometheus.CounterValue, seconds, phase)
+		}
+	}
 	broken := 0.0
 	if st.Broken {
 		broken = 1

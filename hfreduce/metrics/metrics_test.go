@@ -35,6 +35,9 @@ func sample() hfreduce.Stats {
 			{Transport: "tcp", Peers: 3, SentBytes: 1001, ReceivedBytes: 1002, SentMessages: 21, ReceivedMessages: 22},
 			{Transport: "mem", Peers: 4, SentBytes: 2001, ReceivedBytes: 2002, SentMessages: 31, ReceivedMessages: 32},
 		},
+		Device: &hfreduce.DeviceStats{
+			FilledBytes: 1 << 33, DrainedBytes: 1 << 34, FillSeconds: 1.5, ReduceSeconds: 2.5, NetworkSeconds: 3.5, DrainSeconds: 4.5,
+		},
 		AllocatedBytes: 65536, SegmentBytes: 1 << 40,
 		ConnectionsAccepted: 17, ConnectionsRefused: 18, Broken: true,
 	}
@@ -69,13 +72,13 @@ func TestCollectorLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(families) != 14 {
-		t.Errorf("%d metrics, want 14", len(families))
+	if len(families) != 17 {
+		t.Errorf("%d metrics, want 17", len(families))
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			for _, label := range m.GetLabel() {
-				if !slices.Contains([]string{"collective", "transport"}, label.GetName()) {
+				if !slices.Contains([]string{"collective", "transport", "phase"}, label.GetName()) {
 					t.Errorf("%s has the label %s: series would grow with the job", family.GetName(), label.GetName())
 				}
 			}

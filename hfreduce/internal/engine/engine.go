@@ -38,6 +38,8 @@ type Config struct {
 	Notice   time.Duration // without progress, before OnNotice is called, once in a Run; 0: never
 	OnNotice func()
 	Arena    func(local int) ([]byte, error) // memory that a local rank shares (Op.SrcShare)
+	OnDrain  func()                          // called when this rank, or its device, is through with more (Through)
+	Pump     func() (moved bool, err error)  // called with every look for work, where the device needs somebody's help
 }
 
 // Engine is one rank's pipeline. It is used by one goroutine at a time, except for Break and Counters.
@@ -48,10 +50,14 @@ type Engine struct {
 	local     int
 	localSize int
 
-	ring  []item
-	next  uint32 // sequence number of the next item to begin
-	head  uint32 // oldest item that this rank is not through with
-	limit uint32 // what was last granted to the peers
+	ring    []item
+	next    uint32 // sequence number of the next item to begin
+	head    uint32 // oldest item that this rank is not through with
+	settled uint32 // oldest item with which not only the device is not through
+	opened  uint32 // oldest item whose result the device may not have yet
+	limit   uint32 // what was last granted to the peers
+
+	device *device // nil where there is none
 
 	links     []transport.Link       // by rank, nil where there is none
 	open      []openLink             // the same, without gaps
@@ -139,11 +145,12 @@ func New(cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("engine: the segment has %d bytes, the geometry needs %d", len(cfg.Base), cfg.Geometry.Bytes())
 	}
 	e := &Engine{
-		cfg: cfg, mem: memory{cfg.Geometry, cfg.Base}, next: 1, head: 1,
+		cfg: cfg, mem: memory{cfg.Geometry, cfg.Base}, next: 1, head: 1, settled: 1, opened: 1,
 		node: cfg.Layout.NodeOf(cfg.Rank), local: cfg.Layout.LocalRank(cfg.Rank),
 		backoff: wait.NewBackoff(cfg.Policy),
 	}
 	e.localSize = len(cfg.Layout.Nodes[e.node])
+	e.device = newDevice(&e.mem, e.local)
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
 	e.carriers = make([]*LinkCounters, len(e.links))
 	e.redirect = make([]transport.Redirector, len(e.links))

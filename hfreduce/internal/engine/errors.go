@@ -35,7 +35,8 @@ func (l *LinkError) Unwrap() error { return l.Err }
 
 // StallError says whom this rank was waiting for when nothing moved any more. It wraps ErrStalled.
 type StallError struct {
-	Ranks []int // without repetition; empty when only this rank is behind
+	Ranks  []int // without repetition; empty when only this rank is behind
+	Device bool  // this rank waits for its own device
 }
 
 // Error returns one line.
@@ -48,7 +49,7 @@ func (s *StallError) Unwrap() error { return ErrStalled }
 
 // stalled returns whom the oldest unfinished item, or the item that finds no slot, waits for.
 func (e *Engine) stalled() *StallError {
-	err := &StallError{}
+	err := &StallError{Device: e.deviceBehind()}
 	seen := make([]bool, len(e.links))
 	add := func(rank int) {
 		if rank != e.cfg.Rank && !seen[rank] {

@@ -32,15 +32,23 @@ const phases = 3
 //	partials  [slot][shard][2] shardMax  landing areas of the children's messages
 //	areas     [2][local] flatMax  inputs of small reductions
 //	exchanged [local][2][round][2] exchange.MaxBytes  what a rank sends in a round, and the landing area of its partner's message
+//
+// and, where ranks have devices:
+//
+//	poison    line            set once a rank's device may overwrite slots that others still read
+//	device    [local][2] line flags between a rank and its device
+//	bounces   [local][8][2] flatMax  what a device gives to a small reduction, and takes from it
 type Geometry struct {
 	local, shards, slots int
 	chunk, shardMax      int64
 	flatMax              int64
 	exchange             schedule.Exchange
+	devices              bool
 
 	bells, flat, done, ready, reduced int64
 	inputs, results, partials, areas  int64
 	exchanged                         int64
+	poison, device, bounces           int64
 	bytes                             int64
 }
 
@@ -52,7 +60,7 @@ func NewGeometry(local, shards, slots int, chunk, flat int64, x schedule.Exchang
 	next := int64(0)
 	take := func(bytes int64) int64 {
 		at := next
-		next += (bytes + page - 1) / page * page
+		next += roundUp(bytes, page)
 		return at
 	}
 	l, s, k := int64(local), int64(shards), int64(slots)
@@ -70,6 +78,24 @@ func NewGeometry(local, shards, slots int, chunk, flat int64, x schedule.Exchang
 	return g
 }
 
+// WithDevices returns the geometry of a node whose ranks may have devices.
+func (g Geometry) WithDevices() Geometry {
+	g.devices = true
+	g.poison = g.bytes
+	g.device = g.poison + page
+	g.bounces = g.device + roundUp(int64(g.local)*2*line, page)
+	g.bytes = g.bounces + int64(g.local)*bounceAreas*2*g.flatStride()
+	return g
+}
+
+// ForDevices reports whether ranks may have devices.
+func (g *Geometry) ForDevices() bool { return g.devices }
+
+// Areas returns where the input areas are, and the areas of partial sums and results.
+func (g *Geometry) Areas() (inLo, inHi, outLo, outHi int64) {
+	return g.inputs, g.results, g.results, g.areas
+}
+
 // maxShard returns a bound on the size of a shard of an item of at most chunk bytes: shards differ by at most 64 bytes,
 // and an item is cut into as many shards as have MinShardBytes, so that a shard has less than twice that when there are
 // fewer than it could be cut into.
@@ -81,11 +107,14 @@ func maxShard(chunk int64, shards int) int64 {
 // Bytes returns the size of the segment.
 func (g *Geometry) Bytes() int64 { return g.bytes }
 
-func (g *Geometry) flatStride() int64 { return (g.flatMax + page - 1) / page * page }
+func (g *Geometry) flatStride() int64 { return roundUp(g.flatMax, page) }
 
-func (g *Geometry) exchangeStride() int64 { return (g.exchange.MaxBytes() + page - 1) / page * page }
+func (g *Geometry) exchangeStride() int64 { return roundUp(g.exchange.MaxBytes(), page) }
 
-func (g *Geometry) chunkStride() int64 { return (g.chunk + page - 1) / page * page }
+func (g *Geometry) chunkStride() int64 { return roundUp(g.chunk, page) }
+
+// roundUp rounds x >= 0 up to a multiple of unit.
+func roundUp(x, unit int64) int64 { return (x + unit - 1) / unit * unit }
 
 // Bell returns the words of a local rank's bell within the segment.
 func (g *Geometry) Bell(base []byte, local int) *[2]uint32 {
@@ -154,13 +183,23 @@ func (m *memory) reducedWord(slot, shard int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&m.base[m.reduced+int64(slot*m.shards+shard)*line]))
 }
 
+// inputAt is where a local rank's input area of a slot begins.
+func (g *Geometry) inputAt(slot, local int) int64 {
+	return g.inputs + int64(slot*g.local+local)*g.chunkStride()
+}
+
+// resultAt is where a shard's result area of a slot begins.
+func (g *Geometry) resultAt(slot, shard int) int64 {
+	return g.results + int64(slot*g.shards+shard)*g.shardMax
+}
+
 func (m *memory) input(slot, local int) []byte {
-	at := m.inputs + int64(slot*m.local+local)*m.chunkStride()
+	at := m.inputAt(slot, local)
 	return m.base[at : at+m.chunk : at+m.chunk]
 }
 
 func (m *memory) result(slot, shard int) []byte {
-	at := m.results + int64(slot*m.shards+shard)*m.shardMax
+	at := m.resultAt(slot, shard)
 	return m.base[at : at+m.shardMax : at+m.shardMax]
 }
 

@@ -32,6 +32,11 @@ type item struct {
 	away []bool  // of own shards: the parent's message lands in dst, not in the slot
 	left int     // own shards that are not complete
 	out  bool    // this rank's output has been copied out (or it has none)
+
+	filling  bool // the device has not copied this rank's input into the slot yet
+	draining bool // the device has to copy the result out, and is not through
+
+	travelling int // own shards that are in PhaseNetwork
 }
 
 // ownShard returns the number of the i-th own shard.
@@ -60,12 +65,15 @@ func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 	}
 	it.own, it.left = own, len(own)
 
-	if it.flow.Up {
+	if it.flow.Up && !op.Filled {
 		it.src = e.contiguous(op.In, op.Src, it)
 	}
 	takes := op.Out != Nowhere && (it.flow.Down || it.parent < 0)
 	it.out = !takes
-	if takes {
+	if e.device != nil {
+		e.beginTransfers(it)
+	}
+	if takes && !op.Drained {
 		it.dst = e.contiguous(op.Out, op.Dst, it)
 		it.direct = it.dst != nil && it.flow.Up && (it.parent < 0 || it.flow.Pair)
 		it.forward = it.dst != nil && e.forwards(it)
@@ -93,6 +101,9 @@ func (e *Engine) forwards(it *item) bool {
 // offers reports whether the links to the parent send own shards from this rank's input.
 func (e *Engine) offers(it *item) bool {
 	for i := range it.own {
+		if e.op.Filled && e.selective[e.peer(it.parent, e.ownShard(i))] != nil {
+			return false // an adapter would go on reading when the device is released
+		}
 		lo, hi := e.bounds(it, e.ownShard(i))
 		if !e.sends(e.peer(it.parent, e.ownShard(i)), it.src[lo:hi]) {
 			return false

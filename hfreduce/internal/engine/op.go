@@ -34,9 +34,16 @@ type Op struct {
 
 	Src, Dst     []byte // what this rank gives and takes, as In and Out say; may be the same memory
 	In, Out      Mapping
+	Bytes        int64 // of what this rank gives, wherever it lies
+	Chunk        int64 // bytes of an item at most, equal on all ranks; 0: what the slots hold
 	SrcShare     int64 // where Src lies in this rank's arena, or NotShared
 	DstShare     int64 // the same for Dst
 	SkipOwnBlock bool  // Out is Blocks and this rank's block is already in place
+
+	// Filled and Drained: a device copies what this rank gives into the slots, and what it takes out of them, instead of Src
+	// and Dst (device.go). In a small reduction they lie in the areas of Bounce, which the device fills and drains.
+	Filled, Drained bool
+	Bounce          uint32 // number of the small reduction among those that a device takes part in, 0 for none
 }
 
 // Outputs are written past the caches if their lines are not there: then the processor need not read them first. Measured
@@ -75,15 +82,20 @@ type pieces struct {
 	cursor  schedule.SegmentCursor
 }
 
-func (e *Engine) pieces(m Mapping, it *item) pieces {
-	p := pieces{mapping: m, rank: e.cfg.Rank, block: e.op.Plan.Block}
+// piecesOf returns the pieces of an item of a plan under a rank's mapping.
+func piecesOf(plan *schedule.Plan, layout *schedule.Layout, rank int, m Mapping, cut schedule.Item) pieces {
+	p := pieces{mapping: m, rank: rank, block: plan.Block}
 	switch m {
 	case Whole:
-		p.whole = piece{lo: 0, hi: it.bytes, at: it.flow.Offset + it.lo}
+		p.whole = piece{lo: 0, hi: cut.Bytes(), at: plan.Flow(cut.Flow).Offset + cut.Lo}
 	case Blocks, Own:
-		p.cursor = e.op.Plan.Segments(e.cfg.Layout, it.cut)
+		p.cursor = plan.Segments(layout, cut)
 	}
 	return p
+}
+
+func (e *Engine) pieces(m Mapping, it *item) pieces {
+	return piecesOf(&e.op.Plan, e.cfg.Layout, e.cfg.Rank, m, it.cut)
 }
 
 func (p *pieces) next() (piece, bool) {

@@ -8,19 +8,26 @@ import (
 	"time"
 )
 
-// Run executes op and returns when this rank's part is through: the result is in op.Dst, nobody reads op.Src any more.
+// Run executes op and returns when this rank's part is through: the result is in op.Dst, nobody reads op.Src any more. Of
+// an op with a device all but the device's last copies is through; Drain follows those, as the next Run does.
 // After an error the engine is broken and returns that error from then on.
 func (e *Engine) Run(ctx context.Context, op *Op) error {
 	e.op = op
 	e.streamSums, e.streamCopies = op.streams()
 	if e.takesShort(op) {
-		op.SrcShare = NotShared // it is copied
-		e.beginShort(op)
+		e.openShort(op)
 	} else {
-		e.cursor = op.Plan.Items(e.mem.chunk)
+		chunk := e.mem.chunk
+		if op.Chunk > 0 {
+			chunk = min(chunk, op.Chunk)
+		}
+		e.cursor = op.Plan.Items(chunk)
 		e.cut, e.more = e.cursor.Next()
 	}
-	err := e.drive(ctx)
+	err := e.drive(ctx, e.finished)
+	if err == nil {
+		err = e.Sound()
+	}
 	e.op = nil
 	if err != nil {
 		e.Break(err)
@@ -29,8 +36,8 @@ func (e *Engine) Run(ctx context.Context, op *Op) error {
 	return nil
 }
 
-// drive alternates between working and waiting until the op is through.
-func (e *Engine) drive(ctx context.Context) error {
+// drive alternates between working and waiting until done.
+func (e *Engine) drive(ctx context.Context, done func() bool) error {
 	var watch watch
 	defer watch.stop()
 	e.backoff.Reset()
@@ -39,7 +46,7 @@ func (e *Engine) drive(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err
-		case e.finished():
+		case done():
 			return nil
 		case moved:
 			e.backoff.Reset()
@@ -47,7 +54,7 @@ func (e *Engine) drive(ctx context.Context) error {
 			continue
 		}
 		if e.backoff.Idle() {
-			if err := e.sleep(ctx, &watch); err != nil {
+			if err := e.sleep(ctx, &watch, done); err != nil {
 				return err
 			}
 		}
@@ -66,6 +73,14 @@ func (w *watch) stop() {
 	if w.cancel != nil {
 		w.cancel()
 	}
+}
+
+// waited returns for how long nothing has moved.
+func (w *watch) waited() time.Duration {
+	if w.moved || w.since.IsZero() {
+		w.since, w.moved = time.Now(), false
+	}
+	return time.Since(w.since)
 }
 
 // left returns how long the rank may sleep, 0 for without bound, and whether it has waited too long.
@@ -98,7 +113,7 @@ func (w *watch) left(cfg *Config) (timeout time.Duration, stalled bool) {
 }
 
 // sleep waits for a ring, once a last look has found nothing to do.
-func (e *Engine) sleep(ctx context.Context, w *watch) error {
+func (e *Engine) sleep(ctx context.Context, w *watch, done func() bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -107,12 +122,15 @@ func (e *Engine) sleep(ctx context.Context, w *watch) error {
 		w.cancel = context.AfterFunc(ctx, bell.Ring)
 	}
 	timeout, stalled := w.left(&e.cfg)
-	if stalled {
+	if stalled && e.op != nil {
 		return e.stalled()
+	}
+	if e.awaitsDevice() {
+		timeout = nap(timeout, w.waited())
 	}
 	bell.Arm()
 	moved, err := e.advance(true)
-	if err != nil || moved || e.finished() || ctx.Err() != nil {
+	if err != nil || moved || done() || ctx.Err() != nil {
 		bell.Disarm()
 		w.moved = w.moved || moved
 		return err
@@ -123,7 +141,7 @@ func (e *Engine) sleep(ctx context.Context, w *watch) error {
 
 // finished reports whether this rank's part of the op is through.
 func (e *Engine) finished() bool {
-	if e.more || e.head != e.next || e.short.open {
+	if e.more || e.short.open || e.settled != e.next {
 		return false
 	}
 	// Others may still read what this rank shares in place.
@@ -134,7 +152,7 @@ func (e *Engine) finished() bool {
 // travels with the messages of this turn instead of by itself. thorough is a look before a sleep: at all links, and once
 // more at the work, since a poll that brings no event can still have brought a grant.
 func (e *Engine) advance(thorough bool) (moved bool, err error) {
-	if moved, err = e.work(); err != nil || len(e.open) == 0 || e.finished() {
+	if moved, err = e.work(); err != nil || len(e.open) == 0 || e.op != nil && e.finished() {
 		return moved, err
 	}
 	m, err := e.poll(thorough)
@@ -150,8 +168,14 @@ func (e *Engine) work() (moved bool, err error) {
 		return false, *e.cause.Load()
 	}
 	e.grant()
+	if e.device != nil {
+		if moved, err = e.workDevice(); err != nil {
+			return moved, err
+		}
+	}
 	if e.short.open {
-		return e.advanceShort()
+		m, err := e.advanceShort()
+		return m || moved, err
 	}
 	for e.more && e.next-e.head < uint32(e.mem.slots) && before(e.next, e.limit) {
 		it := &e.ring[e.next%uint32(e.mem.slots)]
@@ -164,12 +188,16 @@ func (e *Engine) work() (moved bool, err error) {
 			break // what was staged is to be added while it is in the cache; a rank that stages nothing sends all it may
 		}
 	}
-	for seq := e.head; seq != e.next; seq++ {
+	for seq := e.settled; seq != e.next; seq++ {
 		m, err := e.step(&e.ring[seq%uint32(e.mem.slots)])
 		if err != nil {
 			return false, err
 		}
 		moved = moved || m
+	}
+	if e.device != nil {
+		moved = e.openResults() || moved
+		e.settle()
 	}
 	return e.retire() || moved, nil
 }
@@ -183,6 +211,9 @@ func (e *Engine) grant() {
 	e.limit = limit
 	for _, l := range e.open {
 		l.Grant(limit)
+	}
+	if e.device != nil {
+		e.device.raise(Open, limit-1)
 	}
 }
 
@@ -201,10 +232,15 @@ func (e *Engine) step(it *item) (bool, error) {
 		moved = moved || m
 		if !s.Complete() {
 			left++
+			continue
 		}
+		e.leaveNetwork(it)
 	}
 	it.left = left
-	if !it.out && e.copyOut(it) {
+	if e.device != nil {
+		moved = e.stepTransfers(it) || moved
+	}
+	if !it.out && !it.draining && e.copyOut(it) {
 		it.out, moved = true, true
 	}
 	return moved, nil
@@ -222,6 +258,7 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 		}
 		if ready {
 			s.InputsReady()
+			e.enterNetwork(it)
 			if err := e.mapArenas(it); err != nil {
 				return false, err
 			}
@@ -234,7 +271,10 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 		case Wait:
 			return moved, nil
 		case Reduce:
+			e.enterReduce()
 			e.reduce(it, shard)
+			e.leaveReduce()
+			err = e.Sound()
 		case PostUp:
 			err = e.post(it, shard, Parent)
 		case PostDown0:
@@ -242,7 +282,9 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 		case PostDown1:
 			err = e.post(it, shard, Child1)
 		case Combine:
+			e.enterReduce()
 			e.combine(it, shard)
+			e.leaveReduce()
 		case Publish:
 			e.publish(it, shard)
 		}
@@ -270,7 +312,7 @@ func (e *Engine) retire() bool {
 	head := e.head
 	for e.head != e.next {
 		it := &e.ring[e.head%uint32(e.mem.slots)]
-		if it.left > 0 || !it.out {
+		if it.filling || it.left > 0 || !it.out {
 			break
 		}
 		e.head++
@@ -278,8 +320,17 @@ func (e *Engine) retire() bool {
 	if e.head == head {
 		return false
 	}
+	if before(e.settled, e.head) {
+		e.settled = e.head
+	}
+	if before(e.opened, e.head) {
+		e.opened = e.head
+	}
 	atomic.StoreUint32(e.mem.doneWord(e.local), e.head-1)
 	e.ringNode()
+	if e.device != nil {
+		e.cfg.OnDrain()
+	}
 	return true
 }
 

@@ -21,15 +21,16 @@ import (
 
 // short is the state of the small reduction at hand.
 type short struct {
-	count  uint32 // of small reductions so far, which chooses the set
-	open   bool   // it has not ended
-	input  bool   // the node's sum is this rank's input, and is sent from where it lies
-	seq    uint32 // between nodes: the item that it counts as
-	waited int    // the first local rank whose input has not been seen
-	added  bool   // the node's inputs are added
-	round  int    // the round at hand, from 0
-	posted bool   // in this round
-	unsent int    // messages whose memory is still the link's
+	count   uint32 // of small reductions so far, which chooses the set
+	open    bool   // it has not ended
+	pending bool   // it has not begun: the device has not filled its area yet, or items are before it
+	input   bool   // the node's sum is this rank's input, and is sent from where it lies
+	seq     uint32 // between nodes: the item that it counts as
+	waited  int    // the first local rank whose input has not been seen
+	added   bool   // the node's inputs are added
+	round   int    // the round at hand, from 0
+	posted  bool   // in this round
+	unsent  int    // messages whose memory is still the link's
 }
 
 // rounds returns the number of rounds of an exchange, 0 on a single node.
@@ -37,11 +38,30 @@ func (e *Engine) rounds() int { return e.mem.exchange.Rounds() }
 
 // takesShort reports whether op is a small reduction: the same on all ranks, unless they make different calls.
 func (e *Engine) takesShort(op *Op) bool {
-	c, bytes := op.Plan.Collective, int64(len(op.Src))
-	if len(e.cfg.Layout.Nodes) > 1 {
-		return e.mem.exchange.Takes(c, bytes)
+	return e.mem.short(len(e.cfg.Layout.Nodes), op.Plan.Collective, op.Bytes)
+}
+
+// short reports whether a collective in which each rank gives so many bytes is a small reduction.
+func (g *Geometry) short(nodes int, c schedule.Collective, bytes int64) bool {
+	if nodes > 1 {
+		return g.exchange.Takes(c, bytes)
 	}
-	return (c == schedule.AllReduce || c == schedule.Barrier) && bytes <= e.mem.flatMax
+	return (c == schedule.AllReduce || c == schedule.Barrier) && bytes <= g.flatMax
+}
+
+// openShort begins a small reduction, or has it begin when it can.
+func (e *Engine) openShort(op *Op) {
+	op.SrcShare = NotShared // it is copied
+	if e.device != nil && !e.shortReady() {
+		e.short = short{count: e.short.count, open: true, pending: true}
+		return
+	}
+	e.beginShort(op)
+}
+
+// shortReady reports whether the small reduction at hand can begin. One that counts as an item comes after all others.
+func (e *Engine) shortReady() bool {
+	return (e.rounds() == 0 || e.head == e.next) && e.bounceReady()
 }
 
 // beginShort shows this rank's input to the node.
@@ -69,6 +89,12 @@ func (e *Engine) beginShort(op *Op) {
 // advanceShort takes the reduction as far as it goes.
 func (e *Engine) advanceShort() (moved bool, err error) {
 	s := &e.short
+	if s.pending {
+		if !e.shortReady() {
+			return false, nil
+		}
+		e.beginShort(e.op)
+	}
 	if !s.added {
 		if moved, err = e.gather(); !s.added {
 			return moved, err
@@ -85,8 +111,11 @@ func (e *Engine) advanceShort() (moved bool, err error) {
 		return moved, nil
 	}
 	s.open = false
+	if e.device != nil {
+		e.settleBounce(e.op.Bounce)
+	}
 	if e.rounds() > 0 {
-		e.head = e.next
+		e.head, e.settled, e.opened = e.next, e.next, e.next
 		atomic.StoreUint32(e.mem.doneWord(e.local), s.seq)
 		e.ringNode()
 	}
@@ -227,6 +256,9 @@ func (e *Engine) partner() int {
 // stalledShort adds the ranks that the reduction at hand waits for.
 func (e *Engine) stalledShort(add func(rank int)) {
 	s := &e.short
+	if s.pending {
+		return // the own device
+	}
 	if s.added {
 		node, _ := e.mem.exchange.Partner(e.node, min(s.round, e.rounds()-1))
 		add(e.cfg.Layout.Nodes[node][e.local])

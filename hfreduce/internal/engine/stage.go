@@ -16,11 +16,14 @@ func (e *Engine) stage(it *item) {
 	op := e.op
 	ready := e.mem.readyLine(it.slot, e.local)
 	ready.share, ready.out = notShare, notShare
+	if it.filling {
+		return // announced when the device has done it
+	}
 	if it.direct && it.forward && op.DstShare != NotShared {
 		ready.out = uint64(op.DstShare + it.flow.Offset + it.lo)
 	}
 	switch {
-	case op.In == Nowhere || it.bytes == 0:
+	case op.In == Nowhere || it.bytes == 0 || op.Filled:
 	case it.flow.Up && it.src != nil && op.SrcShare != NotShared:
 		ready.share = uint64(op.SrcShare + it.flow.Offset + it.lo)
 	case it.flow.Up:
@@ -28,8 +31,14 @@ func (e *Engine) stage(it *item) {
 	case it.parent < 0:
 		e.stageResult(it)
 	}
-	ready.tag = op.Tag
-	ready.scale = math.Float64bits(op.Scale)
+	e.announce(it)
+}
+
+// announce tells the node's ranks that this rank's input of an item is where the ready line says.
+func (e *Engine) announce(it *item) {
+	ready := e.mem.readyLine(it.slot, e.local)
+	ready.tag = e.op.Tag
+	ready.scale = math.Float64bits(e.op.Scale)
 	atomic.StoreUint32(&ready.seq, it.seq)
 	e.ringNode()
 }
@@ -169,10 +178,8 @@ func (e *Engine) copyOut(it *item) bool {
 	if it.bare && it.left > 0 {
 		return false // the same buffer may still be being sent
 	}
-	for s := range it.shards {
-		if atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
-			return false
-		}
+	if !e.arrived(it) {
+		return false
 	}
 	if e.spreads(it) {
 		return true
@@ -195,6 +202,16 @@ func (e *Engine) copyOut(it *item) bool {
 			}
 		}
 	}
+}
+
+// arrived reports whether every shard's result is there.
+func (e *Engine) arrived(it *item) bool {
+	for s := range it.shards {
+		if atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
+			return false
+		}
+	}
+	return true
 }
 
 // copyResult copies a part of a result to the user's buffer.

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/hfreduce/hfreduce/cuda"
+)
+
+// The values of Options.CUDA.
+const (
+	CUDAAuto = "auto" // a CUDA runtime is in this process already: package cuda, PyTorch or whoever else loaded it
+	CUDAOn   = "on"   // load it; that it cannot be is an error
+	CUDAOff  = "off"
+)
+
+// checkCUDA lists what is wrong with the options for GPUs.
+func (o *Options) checkCUDA() (errs []error) {
+	values := []string{CUDAAuto, CUDAOn, CUDAOff}
+	if !slices.Contains(values, o.CUDA) {
+		errs = append(errs, fmt.Errorf("CUDA %q is unknown; there are: %s", o.CUDA, strings.Join(values, ", ")))
+	}
+	if o.DeviceChunkBytes < o.ChunkBytes || o.DeviceChunkBytes > maxChunkBytes || o.DeviceChunkBytes%minChunkBytes != 0 {
+		errs = append(errs, fmt.Errorf("DeviceChunkBytes %d is not a multiple of %d between ChunkBytes %d and %d",
+			o.DeviceChunkBytes, minChunkBytes, o.ChunkBytes, maxChunkBytes))
+	}
+	if o.DeviceSlots < 1 || o.DeviceSlots > maxSlots {
+		errs = append(errs, fmt.Errorf("DeviceSlots %d is not within 1..%d", o.DeviceSlots, maxSlots))
+	}
+	return errs
+}
+
+// devices reports whether this rank's buffers may lie in the memory of GPUs.
+func (o *Options) devices() (bool, error) {
+	switch o.CUDA {
+	case CUDAOn:
+		if err := cuda.Available(); err != nil {
+			return false, fmt.Errorf("%w: Options.CUDA is %q: %w", ErrNotSupported, CUDAOn, err)
+		}
+		return true, nil
+	case CUDAAuto:
+		return cuda.InProcess(), nil
+	}
+	return false, nil
+}
+
+// In a communicator made for GPUs the chunk grows with the buffer. What a chunk costs (7 us of calls, 5 us between two
+// copies) against how long the pipeline takes to fill (some chunks) has its optimum near the root of the buffer's size. The
+// processor adds faster what was copied a moment ago, so more than DeviceChunkBytes makes it slower again, though the call
+// would be shorter. Measured in docs/performance.md.
+const (
+	deviceChunkFactor = 80 << 10
+	deviceChunkUnit   = 64 << 10
+)
+
+// chunkOf returns the largest item of a collective over so many bytes, equal on all ranks.
+func (c *Comm) chunkOf(bytes int64) int64 {
+	if !c.devices.made {
+		return int64(c.opts.ChunkBytes)
+	}
+	chunk := max(int64(math.Sqrt(float64(bytes)*deviceChunkFactor)), int64(c.opts.ChunkBytes))
+	chunk = (chunk + deviceChunkUnit - 1) / deviceChunkUnit * deviceChunkUnit
+	return min(chunk, int64(c.opts.DeviceChunkBytes))
+}
+
+// firstGPU returns the PCI address of the first GPU, "" where there is none.
+func firstGPU() string {
+	d, err := cuda.Open(0)
+	if err != nil {
+		return ""
+	}
+	return d.PCIAddress()
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"cmp"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hfreduce/hfreduce/cuda"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+)
+
+// This file orders the collectives of a communicator made for GPUs. The way of a device buffer's data: startOrdered gives the
+// collective its place and its work to the GPU (gpu.go, program.go); the queue runs the engine's part, which meets the GPU in
+// words of the segment (engine/device.go); complete ends the Request when the GPU is through.
+
+// devices is what a Comm has for GPUs.
+type devices struct {
+	made bool // for GPUs: the segment has room for what they need
+
+	order   sync.Mutex // collectives get their numbers, and are queued, in one order
+	planned uint32     // sequence number of the next item
+	bounced uint32     // number of the last small reduction of a device
+
+	gpu atomic.Pointer[gpu] // nil until a collective needs it
+
+	mu       sync.Mutex
+	draining []*Request // whose last copies the GPU may not have done, in their order
+	awaited  bool       // the GPU was waited for after a fault
+}
+
+// place is where a collective stands among the others of a communicator made for GPUs.
+type place struct {
+	chunk  int64  // size of its largest item
+	first  uint32 // its first item; the engine's sequence number
+	items  uint32
+	bounce uint32 // its number among the small reductions of this rank's device, 0 if it is none
+	issued uint64 // how much the player must have given to the GPU, where there is one
+}
+
+// last returns its last item.
+func (p *place) last() uint32 { return p.first + p.items - 1 }
+
+// onDevice reports whether this rank's GPU takes part.
+func (k *call) onDevice() bool { return k.fills() || k.drains() }
+
+// fills and drains report whether the GPU copies what this rank gives, and what it takes.
+func (k *call) fills() bool  { return k.in != engine.Nowhere && k.src.device }
+func (k *call) drains() bool { return k.out != engine.Nowhere && k.dst.device }
+
+// number gives a call its place. c.devices.order is held.
+func (c *Comm) number(k *call) {
+	d := &c.devices
+	t := c.engine.Transfers()
+	k.route = engine.Route{Plan: c.plan(k), Elem: max(1, k.dtype.Size()), In: k.in, Out: k.out, SkipOwnBlock: k.skipOwn}
+	k.place = place{chunk: c.chunkOf(c.payload(k)), first: d.planned}
+	k.place.items = t.Numbers(&k.route.Plan, k.bytes, k.place.chunk)
+	d.planned += k.place.items
+	if k.onDevice() && t.Short(k.kind, k.bytes) {
+		d.bounced++
+		if d.bounced == 0 {
+			d.bounced = 1 // 0 means none; the areas go by the number, so one in 2^32 waits for another area than usual
+		}
+		k.place.bounce = d.bounced
+	}
+}
+
+// startOrdered queues a request of a communicator made for GPUs and gives the GPU its part. An error says that nothing was
+// done.
+func (c *Comm) startOrdered(r *Request) error {
+	k := &r.call
+	c.devices.order.Lock()
+	defer c.devices.order.Unlock()
+	var g *gpu
+	if k.onDevice() {
+		var err error
+		if g, err = c.gpuFor(k); err != nil {
+			return err
+		}
+	}
+	if err := c.usable(); err != nil {
+		return err
+	}
+	c.number(k)
+	if g == nil {
+		c.queue.submit(c, r)
+		return nil
+	}
+	g.program(k)
+	c.queue.submit(c, r) // first: what the GPU is given must be able to come to an end, whoever holds the driver meanwhile
+	if g.player != nil {
+		<-r.done // without stream memory operations nothing can be ordered before it is given to the GPU
+		return nil
+	}
+	err := g.device.Run(&g.list)
+	g.busy.Store(true)
+	if err != nil {
+		c.failGPU(err)
+	}
+	return nil
+}
+
+// failGPU breaks the Comm because of CUDA.
+func (c *Comm) failGPU(err error) {
+	text := fmt.Sprintf("GPU: %v", err)
+	if c.breakWith(fmt.Errorf("%w: rank %d: GPU: %w", ErrAborted, c.rank, err)) {
+		c.fabric.tell(c.uid, verdict{Kind: verdictFault, Rank: c.members[c.rank], Text: text})
+	}
+}
+
+// runOrdered is run in a communicator made for GPUs.
+func (c *Comm) runOrdered(r *Request) error {
+	k := &r.call
+	if k.onDevice() {
+		if err := c.startOrdered(r); err != nil {
+			return c.refuse(k.kind, err)
+		}
+		return r.await(c)
+	}
+	c.devices.order.Lock()
+	c.number(k)
+	if !c.queue.enter() {
+		c.queue.submit(c, r)
+		c.devices.order.Unlock()
+		<-r.done
+		return r.err
+	}
+	c.devices.order.Unlock()
+	defer c.queue.leave(c)
+	c.call = *k
+	return c.execute(r.ctx)
+}
+
+// await waits until the request is done; when its context ends first, it breaks the Comm.
+func (r *Request) await(c *Comm) error {
+	select {
+	case <-r.done:
+	case <-r.ctx.Done():
+		c.abandon(fmt.Sprintf("the context of %v ended: %v", &r.call, r.ctx.Err()), r.ctx.Err())
+		<-r.done
+	}
+	return r.err
+}
+
+// finish ends a request whose part in the engine has ended: at once, or when the GPU is through.
+func (c *Comm) finish(r *Request, err error) {
+	r.err = err
+	if !r.call.onDevice() {
+		close(r.done)
+		return
+	}
+	d := &c.devices
+	d.mu.Lock()
+	d.draining = append(d.draining, r)
+	d.mu.Unlock()
+	if err != nil {
+		c.endDraining()
+		return
+	}
+	d.complete(c)
+}
+
+// complete ends the requests that the GPU is through with.
+func (d *devices) complete(c *Comm) {
+	item, bounce := c.engine.Through()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.draining) > 0 {
+		r := d.draining[0]
+		p := &r.call.place
+		if before(item, p.last()) || p.bounce != 0 && before(bounce, p.bounce) || !d.gpu.Load().issued(p) {
+			return
+		}
+		if err := c.engine.Sound(); err != nil {
+			r.err = &OpError{Op: r.call.kind.String(), Rank: c.rank, Err: c.verdictOr(fmt.Errorf("%w: %w", ErrAborted, err))}
+		}
+		d.draining[0] = nil
+		d.draining = d.draining[1:]
+		close(r.done)
+	}
+}
+
+// before compares sequence numbers, which wrap.
+func before(a, b uint32) bool { return int32(a-b) < 0 }
+
+// pump helps the GPU along where it has no stream memory operations.
+func (d *devices) pump() (moved bool, err error) {
+	if g := d.gpu.Load(); g != nil && g.player != nil {
+		return g.player.Advance()
+	}
+	return false, nil
+}
+
+// drain follows the GPU through what is settled until it is through, or something else waits to be run.
+func (c *Comm) drainDevices() {
+	if !c.devices.made {
+		return
+	}
+	err := c.engine.Drain(c.queue.waiting)
+	for g := c.devices.gpu.Load(); err == nil && g != nil && g.player != nil && !g.player.Idle() && !c.queue.waiting(); {
+		_, err = g.player.Advance()
+		c.devices.complete(c)
+	}
+	if err != nil {
+		if c.cause.Load() == nil {
+			c.failGPU(err)
+		}
+		c.endDraining()
+	}
+}
+
+// releaseGrace is how long a rank that fails waits for its GPU to come to an end with what it has been given: some copies,
+// unless the caller's stream holds them up or the GPU is lost.
+const releaseGrace = time.Second
+
+// endDraining ends all requests whose part in the engine has ended, because the Comm is broken.
+func (c *Comm) endDraining() {
+	d := &c.devices
+	if g := d.gpu.Load(); g != nil && !d.awaited {
+		d.awaited = true
+		idle, err := g.awaitIdle(releaseGrace)
+		c.log.Info("GPU after a fault", "rank", c.rank, "idle", idle, "error", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.draining {
+		if r.err == nil {
+			r.err = &OpError{Op: r.call.kind.String(), Rank: c.rank, Err: *c.cause.Load()}
+		}
+		close(r.done)
+	}
+	d.draining = nil
+}
+
+// gpuFor returns the Comm's GPU, which its first call with a device buffer decides, after checking a call's buffers.
+// c.devices.order is held.
+func (c *Comm) gpuFor(k *call) (*gpu, error) {
+	if !c.devices.made {
+		return nil, fmt.Errorf("%w: the communicator was not made for GPUs: call cuda.Available before Init, or set Options.CUDA (HFREDUCE_CUDA) to %q", ErrNotSupported, CUDAOn)
+	}
+	ordinal := -1
+	for _, b := range []struct {
+		name string
+		used bool
+		Buffer
+	}{{"src", k.fills(), k.src}, {"dst", k.drains(), k.dst}} {
+		if !b.used {
+			continue
+		}
+		a, err := cuda.PointerAttributes(b.addr)
+		if err != nil {
+			return nil, invalidf("%s at %#x: %w", b.name, uintptr(b.addr), err)
+		}
+		if a.Type != cuda.DeviceMemory && a.Type != cuda.Managed {
+			return nil, invalidf("%s at %#x is %v, not memory of a GPU; use Host or Bytes for host memory", b.name, uintptr(b.addr), a.Type)
+		}
+		if ordinal >= 0 && a.Device != ordinal {
+			return nil, invalidf("src is on GPU %d and dst on GPU %d; a communicator works with one GPU", ordinal, a.Device)
+		}
+		ordinal = a.Device
+	}
+	g := c.devices.gpu.Load()
+	if g == nil {
+		var err error
+		if g, err = c.openGPU(ordinal); err != nil {
+			return nil, err
+		}
+		c.devices.gpu.Store(g)
+		go g.watch(c)
+	}
+	if ordinal != g.device.Ordinal() {
+		return nil, invalidf("the buffers are on GPU %d, but the communicator works with GPU %d since its first collective; use one Comm for each GPU", ordinal, g.device.Ordinal())
+	}
+	return g, g.checkStreams(k)
+}
+
+// checkStreams refuses streams that the collective cannot be ordered on.
+func (g *gpu) checkStreams(k *call) error {
+	for _, b := range [...]Buffer{k.src, k.dst} {
+		if !b.device {
+			continue
+		}
+		capturing, err := g.device.Capturing(b.stream)
+		if err != nil {
+			return invalidf("stream %#x: %w", uintptr(b.stream), err)
+		}
+		if capturing {
+			return invalidf("stream %#x is being captured into a graph, which collectives cannot be part of: the processor has to act in each one", uintptr(b.stream))
+		}
+	}
+	return nil
+}
+
+// streamOr returns the buffer's stream, or that of another one that is not on the device.
+func (b Buffer) streamOr(o Buffer) cuda.Stream {
+	if b.device {
+		return b.stream
+	}
+	return cmp.Or(o.stream, b.stream)
+}

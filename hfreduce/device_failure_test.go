@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hfreduce/hfreduce/cuda"
+)
+
+// TestDeviceAbortedStreamsGoOn breaks a communicator whose ranks' streams wait for a rank that never comes: the calls end with
+// the cause, and what comes next on the streams runs.
+func TestDeviceAbortedStreamsGoOn(t *testing.T) {
+	comms, gpus := newGPUWorld(t, blocks(4, 2), smallDeviceChunks)
+	var requests []*Request
+	for r, c := range comms[:3] {
+		p, err := gpus[r].room(80_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, count := range []int{20_000, 3} {
+			b := Device(p, count, TypeInt32, gpus[r].stream)
+			request, err := c.AllReduceAsync(b, b, Sum)
+			if err != nil {
+				t.Fatal(err)
+			}
+			requests = append(requests, request)
+		}
+	}
+	cause := errors.New("enough")
+	comms[1].Abort(cause)
+	for i, r := range requests {
+		if err := r.Wait(t.Context()); !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), cause.Error()) {
+			t.Errorf("call %d ended with %v, want ErrAborted and %q", i, err, cause)
+		}
+	}
+	for r, g := range gpus[:3] {
+		if err := g.Synchronize(g.stream); err != nil { // would never return if it still waited
+			t.Errorf("rank %d: %v", r, err)
+		}
+	}
+	for r, c := range comms {
+		b := Device(gpus[r].memory, 10, TypeInt32, gpus[r].stream)
+		if _, err := c.AllReduceAsync(b, b, Sum); !errors.Is(err, ErrAborted) {
+			t.Errorf("rank %d's next call gave %v, want ErrAborted", r, err)
+		}
+	}
+}
+
+// TestDeviceTimeoutNamesTheGPU lets one rank's producer be late for longer than Timeout.
+func TestDeviceTimeoutNamesTheGPU(t *testing.T) {
+	o := smallDeviceChunks
+	o.Timeout = 300 * time.Millisecond
+	comms, gpus := newGPUWorld(t, blocks(2, 1), o)
+	gpus[1].needHold(t)
+	if err := gpus[1].hold(); err != nil {
+		t.Fatal(err)
+	}
+	var requests []*Request
+	for r, c := range comms {
+		p, err := gpus[r].room(80_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := Device(p, 20_000, TypeInt32, gpus[r].stream)
+		request, err := c.AllReduceAsync(b, b, Sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		requests = append(requests, request)
+	}
+	for r, request := range requests {
+		err := request.Wait(t.Context())
+		if !errors.Is(err, ErrTimeout) {
+			t.Errorf("rank %d ended with %v, want ErrTimeout", r, err)
+		}
+		if text := err.Error(); !strings.Contains(text, "rank 1: ") && !strings.Contains(text, "waiting for ranks [1]") {
+			t.Errorf("rank %d ended with %v, which does not name rank 1", r, err)
+		}
+	}
+	gpus[1].letGo()
+	if err := gpus[1].Synchronize(gpus[1].stream); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeviceBuffersAreChecked lists what is refused before anything happens.
+func TestDeviceBuffersAreChecked(t *testing.T) {
+	comms, gpus := newGPUWorld(t, []int{0}, smallDeviceChunks)
+	c, g := comms[0], gpus[0]
+	good := Device(g.memory, 100, TypeFloat32, g.stream)
+	for _, test := range []struct {
+		name     string
+		dst, src Buffer
+		want     string
+	}{
+		{"host memory", Device(g.pinned.HostPtr(64), 100, TypeFloat32, g.stream), good, "use Host or Bytes for host memory"},
+		{"no memory", good, Device(cuda.Ptr(1<<40+12345), 100, TypeFloat32, g.stream), "src at 0x"},
+		{"address 0", Device(0, 100, TypeFloat32, g.stream), good, "device address 0"},
+		{"negative count", Device(g.memory, -1, TypeFloat32, g.stream), good, "negative count"},
+		{"per-thread stream", Device(g.memory, 100, TypeFloat32, 2), good, "per-thread default stream"},
+		{"partial overlap", Device(g.memory+4, 100, TypeFloat32, g.stream), good, "overlap by part"},
+		{"types", Device(g.memory, 100, TypeInt32, g.stream), good, "the same type"},
+		{"counts", Device(g.memory+4096, 99, TypeFloat32, g.stream), good, "the same count"},
+		{"unknown type", Device(g.memory, 100, DataType(200), g.stream), good, "unknown data type"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, call := range []func() error{
+				func() error { return c.AllReduce(t.Context(), test.dst, test.src, Sum) },
+				func() error { _, err := c.AllReduceAsync(test.dst, test.src, Sum); return err },
+			} {
+				if err := call(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("the error is %v, want ErrInvalid and %q", err, test.want)
+				}
+			}
+		})
+	}
+	if err := c.AllReduce(t.Context(), good, good, Sum); err != nil {
+		t.Errorf("the communicator is not usable any more: %v", err)
+	}
+}
+
+// TestDeviceNeedsACommForIt uses a device buffer with a communicator that was not made for GPUs.
+func TestDeviceNeedsACommForIt(t *testing.T) {
+	_, gpus := newGPUWorld(t, []int{0}, smallDeviceChunks)
+	c := newWorld(t, []int{0}, Options{CUDA: CUDAOff})[0]
+	b := Device(gpus[0].memory, 10, TypeInt8, gpus[0].stream)
+	if err := c.AllReduce(t.Context(), b, b, Sum); !errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), "HFREDUCE_CUDA") {
+		t.Errorf("the error is %v, want ErrNotSupported with the remedy", err)
+	}
+}
+
+// TestDeviceMismatchIsFound lets two ranks sum different numbers of elements: both learn it, and their streams go on.
+func TestDeviceMismatchIsFound(t *testing.T) {
+	comms, gpus := newGPUWorld(t, blocks(2, 1), smallDeviceChunks)
+	each(t, comms, func(c *Comm) error {
+		g := gpus[c.Rank()]
+		b := Device(g.memory, 20_000+5000*c.Rank(), TypeInt32, g.stream)
+		r, err := c.AllReduceAsync(b, b, Sum)
+		if err != nil {
+			return err
+		}
+		if err := r.Wait(t.Context()); !errors.Is(err, ErrMismatch) {
+			return fmt.Errorf("the call ended with %v, want ErrMismatch", err)
+		}
+		return g.Synchronize(g.stream)
+	})
+}
+
+// TestDeviceCloseLeavesWhatTheGPUMayTouch closes a broken communicator while its streams are held up by the caller's: the
+// error says that memory stays mapped, and nothing is unmapped under the GPU, which the fake would not survive.
+func TestDeviceCloseLeavesWhatTheGPUMayTouch(t *testing.T) {
+	gpus := needCUDA(t)
+	g, err := openGPURank(gpus - 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.needHold(t)
+	o := smallDeviceChunks
+	o.CUDA = CUDAOn
+	comms, err := NewLocal([]int{0}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.hold(); err != nil {
+		t.Fatal(err)
+	}
+	b := Device(g.memory, 20_000, TypeInt32, g.stream)
+	r, err := comms[0].AllReduceAsync(b, b, Sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	comms[0].Abort(errors.New("no more"))
+	if err := r.Wait(t.Context()); !errors.Is(err, ErrAborted) {
+		t.Errorf("the call ended with %v, want ErrAborted", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	left := comms[0].devices.gpu.Load()
+	if err := comms[0].Close(ctx); err == nil || !strings.Contains(err.Error(), "stays mapped") {
+		t.Errorf("Close gave %v, want that memory stays mapped", err)
+	}
+	g.letGo()
+	if err := errors.Join(g.Synchronize(g.stream), left.device.Synchronize(left.in.stream), left.device.Synchronize(left.out.stream)); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(left.free(), g.close()); err != nil { // for the other tests
+		t.Error(err)
+	}
+}
+
+// TestDeviceSplit sums within each half of a communicator, both at the same time, and over all of it.
+func TestDeviceSplit(t *testing.T) {
+	comms, gpus := newGPUWorld(t, blocks(4, 2), smallDeviceChunks)
+	const count = 9000
+	each(t, comms, func(c *Comm) (err error) {
+		g := gpus[c.Rank()]
+		half, err := c.Split(t.Context(), c.Rank()%2, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, half.Close(context.Background())) }()
+		for round := range 10 {
+			g.used = 0
+			p, err := g.fill(c.Rank(), round, count)
+			if err != nil {
+				return err
+			}
+			b := Device(p, count, TypeUint32, g.stream)
+			first, err := half.AllReduceAsync(b, b, Sum)
+			if err != nil {
+				return err
+			}
+			second, err := c.AllReduceAsync(b, b, Sum) // every half's sum, as often as the half has ranks
+			if err != nil {
+				return err
+			}
+			got, err := g.get(p, 4*count)
+			if err := errors.Join(err, first.Wait(t.Context()), second.Wait(t.Context())); err != nil {
+				return err
+			}
+			for i := range count {
+				if v := binary.LittleEndian.Uint32(got[4*i:]); v != 2*summed(4, round, i) {
+					return fmt.Errorf("round %d: element %d is %d, want %d", round, i, v, 2*summed(4, round, i))
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/hfreduce/hfreduce/cuda"
+	"github.com/hfreduce/hfreduce/internal/fakecuda"
+)
+
+// fill writes what a rank gives in a round.
+func (g *gpuRank) fill(rank, round, count int) (cuda.Ptr, error) {
+	data := make([]byte, 4*count)
+	for i := range count {
+		binary.LittleEndian.PutUint32(data[4*i:], produced(rank, round, i))
+	}
+	return g.put(data)
+}
+
+// check compares the sum of a round.
+func (g *gpuRank) check(p cuda.Ptr, ranks, round, count int) error {
+	got, err := g.get(p, 4*count)
+	if err != nil {
+		return err
+	}
+	for i := range count {
+		if v := binary.LittleEndian.Uint32(got[4*i:]); v != summed(ranks, round, i) {
+			return fmt.Errorf("round %d: element %d of %d is %d, want %d", round, i, count, v, summed(ranks, round, i))
+		}
+	}
+	return nil
+}
+
+// onGPU calls f with this rank's GPU.
+func onGPU(c *Comm, f func(g *gpuRank) error) error {
+	n, err := cuda.DeviceCount()
+	if err != nil {
+		return err
+	}
+	g, err := openGPURank(c.LocalRank() % n)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(g), g.close())
+}
+
+// roleGPUSum sums buffers of several sizes, and checks the sums.
+func roleGPUSum(ctx context.Context, c *Comm) error {
+	return onGPU(c, func(g *gpuRank) error {
+		for round, count := range []int{1, 100, 40_000, 3, 1_000_000, 70_001, 0, 2_500_000} {
+			g.used = 0
+			p, err := g.fill(c.Rank(), round, count)
+			if err != nil {
+				return err
+			}
+			b := Device(p, count, TypeUint32, g.stream)
+			r, err := c.AllReduceAsync(b, b, Sum)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(g.check(p, c.WorldSize(), round, count), r.Wait(ctx)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// roleGPUSpin sums for ever, with several collectives in flight. It says when it has begun, with what error it ended, and
+// that its stream was let go.
+func roleGPUSpin(ctx context.Context, c *Comm) error {
+	return onGPU(c, func(g *gpuRank) error {
+		const count = 300_000
+		p, err := g.fill(c.Rank(), 0, count)
+		if err != nil {
+			return err
+		}
+		b := Device(p, count, TypeUint32, g.stream)
+		var flying []*Request
+		for i := 0; err == nil; i++ {
+			var r *Request
+			if r, err = c.AllReduceAsync(b, b, Sum); err != nil {
+				break
+			}
+			if flying = append(flying, r); len(flying) > 3 {
+				err = flying[0].Wait(ctx)
+				flying = flying[1:]
+			}
+			if i == 10 {
+				fmt.Println("running")
+			}
+		}
+		fmt.Println("error:", err)
+		var lost *cuda.Error
+		if e := g.Synchronize(g.stream); e == nil || errors.As(e, &lost) && lost.Sticky() {
+			fmt.Println("released")
+		}
+		return err
+	})
+}
+
+// roleGPUFree sums while another goroutine allocates and frees memory of the GPU, for which CUDA waits until the GPU is idle and
+// keeps other calls waiting.
+func roleGPUFree(ctx context.Context, c *Comm) error {
+	return onGPU(c, func(g *gpuRank) error {
+		stop, freed := make(chan struct{}), make(chan error, 1)
+		go func() {
+			for n := 0; ; n++ {
+				p, err := g.Malloc(1 << 20)
+				if err == nil {
+					err = g.Free(p)
+				}
+				select {
+				case <-stop:
+					if n == 0 {
+						err = errors.Join(err, errors.New("nothing was freed meanwhile"))
+					}
+					freed <- err
+					return
+				default:
+				}
+				if err != nil {
+					freed <- err
+					return
+				}
+			}
+		}()
+		const count, rounds = 700_000, 30
+		for round := range rounds {
+			g.used = 0
+			p, err := g.fill(c.Rank(), round, count)
+			if err != nil {
+				return err
+			}
+			b := Device(p, count, TypeUint32, g.stream)
+			r, err := c.AllReduceAsync(b, b, Sum)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(g.check(p, c.WorldSize(), round, count), r.Wait(ctx)); err != nil {
+				return err
+			}
+		}
+		close(stop)
+		return <-freed
+	})
+}
+
+func withCUDA(int) []string {
+	return []string{"HFREDUCE_CUDA=" + CUDAOn, "HFREDUCE_DEVICE_CHUNK_BYTES=1048576"}
+}
+
+// TestDeviceProcesses runs ranks as processes, each with a context of its own on the GPU.
+func TestDeviceProcesses(t *testing.T) {
+	needCUDA(t)
+	for _, name := range []string{"1x1", "1x4", "2x2", "5on2"} {
+		t.Run(name, func(t *testing.T) {
+			for r, c := range spawnWith(t, "gpusum", layouts[name], withCUDA) {
+				if err := c.Wait(); err != nil {
+					t.Errorf("rank %d: %v: %s", r, err, c.out.String())
+				}
+			}
+		})
+	}
+}
+
+// TestDeviceFreeMeanwhile: what a rank has given to its GPU so far comes to an end whatever CUDA is kept busy with.
+func TestDeviceFreeMeanwhile(t *testing.T) {
+	needCUDA(t)
+	for r, c := range spawnWith(t, "gpufree", blocks(4, 2), withCUDA) {
+		if err := c.Wait(); err != nil {
+			t.Errorf("rank %d: %v: %s", r, err, c.out.String())
+		}
+	}
+}
+
+// TestDeviceKilledRankIsNamed kills one rank in the middle: the others end with an error that names it, and their streams
+// are let go.
+func TestDeviceKilledRankIsNamed(t *testing.T) {
+	needCUDA(t)
+	for _, victim := range []int{0, 3} {
+		t.Run(fmt.Sprintf("rank%d", victim), func(t *testing.T) {
+			killOne(t, spawnWith(t, "gpuspin", blocks(4, 2), withCUDA), victim, "released")
+		})
+	}
+}
+
+// TestDeviceLossIsNamed breaks one rank's GPU in the middle: every rank ends with CUDA's name of the error, and the rank's.
+func TestDeviceLossIsNamed(t *testing.T) {
+	needCUDA(t)
+	if fakecuda.Real() {
+		t.Log("only the fake breaks on demand")
+		return
+	}
+	for _, fault := range []struct{ rule, want string }{
+		{"async:300:700", "cudaErrorIllegalAddress"},
+		{"cudaMemcpyAsync:100:719", "cudaErrorLaunchFailure"},
+	} {
+		t.Run(fault.want, func(t *testing.T) {
+			children := spawnWith(t, "gpuspin", blocks(4, 2), func(rank int) []string {
+				env := withCUDA(rank)
+				if rank == 2 {
+					env = append(env, "FAKECUDA_FAIL="+fault.rule)
+				}
+				return env
+			})
+			for r, c := range children {
+				var said []string
+				for c.lines.Scan() {
+					said = append(said, c.lines.Text())
+				}
+				text := strings.Join(said, "\n")
+				if err := c.Wait(); err == nil || !strings.Contains(text, fault.want) || !strings.Contains(text, "rank 2") || !strings.HasSuffix(text, "released") {
+					t.Errorf("rank %d ended with %v and said %q, want %s, rank 2, and that its stream was released; %s", r, err, text, fault.want, c.out.String())
+				}
+			}
+		})
+	}
+}
+
+// TestDeviceVariants repeats the tests of this package's GPU path with a CUDA that behaves otherwise.
+func TestDeviceVariants(t *testing.T) {
+	needCUDA(t)
+	if fakecuda.Real() {
+		t.Log("only the fake can be told to behave otherwise")
+		return
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []struct{ name, env, run string }{
+		{"addresses of its own", "FAKECUDA_HOST_OFFSET=1", "(AllReduce|Order)"},
+		{"no memory operations", "FAKECUDA_NO_MEMOPS=1", "(Mixed|Many|Broadcast)"},
+		{"no batches", "FAKECUDA_NO_BATCH=1", "ReduceScatter"},
+		{"slow and uneven", "FAKECUDA_DELAY_US=50", "(Many|Order)"},
+		{"a GPU each", "FAKECUDA_DEVICES=8", "(AllGather|Calls|Aborted)"},
+		{"one queue for each process", "FAKECUDA_QUEUES=1", "Processes/(1x4|5on2)"},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			cmd := exec.Command(exe, "-test.run=^TestDevice"+v.run, "-test.short", "-test.timeout=2m")
+			cmd.Env = append(os.Environ(), "FAKECUDA_STRICT=1", "FAKECUDA_SEED=7", v.env)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}

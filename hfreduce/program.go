@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"sync/atomic"
+
+	"github.com/hfreduce/hfreduce/cuda"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+)
+
+// This file writes what a GPU is given for one collective: on one stream the copies into the slots, on the other one those
+// out of them, each between a wait and a flag (engine/device.go).
+//
+// The order in which the two streams' work is given matters, although they run side by side: a driver may put both on one
+// hardware queue, and another thread's cudaFree may hold the driver between two of our calls until the GPU is idle. So
+// whatever has been given must be able to come to an end by itself: the copies out of a slot are given before those that
+// fill it again, and a flag not later than the wait of somebody who needs it.
+
+// lane is one of the two streams.
+type lane struct {
+	stream     cuda.Stream
+	wait, done cuda.Word
+	deferred   bool // flags are given together with the next wait, in one call
+	flag       uint32
+	flagged    bool // flag is to be given
+}
+
+// minDeferredSlots is from how many slots on flags may be given with the next wait: the other side needs a flag when the
+// slot is used again, which then is later.
+const minDeferredSlots = 3
+
+// begin begins an item: what follows comes after the engine's word.
+func (l *lane) begin(list *cuda.Commands, n uint32) {
+	l.flush(list)
+	list.Wait(l.stream, l.wait, n)
+}
+
+// end ends it: the engine may know that what came before is done.
+func (l *lane) end(list *cuda.Commands, n uint32) {
+	l.flag, l.flagged = n, true
+	if !l.deferred {
+		l.flush(list)
+	}
+}
+
+// flush gives the flag.
+func (l *lane) flush(list *cuda.Commands) {
+	if l.flagged {
+		list.Write(l.stream, l.done, l.flag)
+		l.flagged = false
+	}
+}
+
+// program writes the GPU's part in a call into g.list.
+func (g *gpu) program(k *call) {
+	g.list.Reset()
+	g.enter(k)
+	if k.place.bounce != 0 {
+		g.bounceProgram(k)
+	} else {
+		g.pipelineProgram(k)
+	}
+	g.leave(k)
+	if g.player != nil {
+		g.player.Add(&g.list)
+		k.place.issued = g.player.Added()
+	}
+}
+
+// enter puts the copies after what the caller's streams have been given.
+func (g *gpu) enter(k *call) {
+	src, dst := k.src.streamOr(k.dst), k.dst.streamOr(k.src)
+	g.list.Record(g.entered, src)
+	g.list.WaitEvent(g.in.stream, g.entered)
+	after := g.entered
+	if dst != src {
+		after = g.enteredOut
+		g.list.Record(after, dst)
+	}
+	g.list.WaitEvent(g.out.stream, after)
+}
+
+// leave puts what the caller's streams are given next after the copies. That the last copy out of a slot comes after the
+// last one into it follows from the flags, which CUDA does not see.
+func (g *gpu) leave(k *call) {
+	g.list.Record(g.filled, g.in.stream)
+	g.list.WaitEvent(g.out.stream, g.filled)
+	g.list.Record(g.drained, g.out.stream)
+	src, dst := k.src.streamOr(k.dst), k.dst.streamOr(k.src)
+	g.list.WaitEvent(src, g.drained)
+	if dst != src {
+		g.list.WaitEvent(dst, g.drained)
+	}
+}
+
+// bounceProgram is for a small reduction.
+func (g *gpu) bounceProgram(k *call) {
+	n := k.place.bounce
+	in, out := g.transfers.BounceAt(n)
+	g.in.wait, g.in.done = g.word(engine.BounceOpen), g.word(engine.BounceCopied)
+	g.in.begin(&g.list, n)
+	if k.fills() && k.src.bytes > 0 {
+		g.list.Copy(g.in.stream, g.segment.at(in), k.src.addr, k.src.Bytes(), cuda.ToHost)
+	}
+	g.in.end(&g.list, n)
+	g.in.flush(&g.list)
+	g.out.wait, g.out.done = g.word(engine.BounceResult), g.word(engine.BounceDrained)
+	g.out.begin(&g.list, n)
+	if k.drains() && k.dst.bytes > 0 {
+		g.list.Copy(g.out.stream, k.dst.addr, g.segment.at(out), k.dst.Bytes(), cuda.ToDevice)
+	}
+	g.out.end(&g.list, n)
+	g.out.flush(&g.list)
+}
+
+// pipelineProgram is for a collective in items. Slots-1 items are filled ahead of the one that is drained.
+func (g *gpu) pipelineProgram(k *call) {
+	g.in.wait, g.in.done = g.word(engine.Open), g.word(engine.Copied)
+	g.out.wait, g.out.done = g.word(engine.Result), g.word(engine.Drained)
+	g.catchUp(k.place.first)
+	ahead := uint32(max(1, g.transfers.Slots()-1))
+	if !g.in.deferred {
+		ahead = uint32(g.transfers.Slots())
+	}
+	r := k.route
+	fills, drains := r.Plan.Items(k.place.chunk), r.Plan.Items(k.place.chunk)
+	for i := range k.place.items + ahead {
+		if i >= ahead {
+			cut, _ := drains.Next()
+			g.drain(k, &r, cut, k.place.first+i-ahead)
+		}
+		if i < k.place.items {
+			cut, _ := fills.Next()
+			g.fill(k, &r, cut, k.place.first+i)
+		}
+		if i+1 == k.place.items {
+			g.in.flush(&g.list)
+		}
+	}
+	g.out.flush(&g.list)
+}
+
+// staleBy is how far the words may stay behind the engine's numbers, which wrap at twice this.
+const staleBy = 1 << 29
+
+// catchUp brings the GPU's words near the engine's numbers after many collectives without it. It has nothing to do then.
+func (g *gpu) catchUp(first uint32) {
+	for _, w := range []cuda.Word{g.in.done, g.out.done} {
+		if last := atomic.LoadUint32(w.Host); first-last > staleBy {
+			atomic.StoreUint32(w.Host, first-1)
+		}
+	}
+}
+
+// fill copies an item's input into its slot.
+func (g *gpu) fill(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
+	if !k.fills() {
+		return
+	}
+	if g.runs = g.transfers.Fills(g.runs[:0], r, cut, seq); len(g.runs) == 0 {
+		return
+	}
+	g.in.begin(&g.list, seq)
+	for i := range g.runs {
+		run := &g.runs[i]
+		host, device := g.segment.at(run.Segment), k.src.addr+cuda.Ptr(run.Buffer)
+		if run.Rows == 1 {
+			g.list.Copy(g.in.stream, host, device, run.Bytes, cuda.ToHost)
+			continue
+		}
+		g.list.Copy2D(g.in.stream, host, run.Stride, device, run.Bytes, run.Bytes, int64(run.Rows), cuda.ToHost)
+	}
+	g.in.end(&g.list, seq)
+}
+
+// drain copies an item's result out of its slot.
+func (g *gpu) drain(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
+	if !k.drains() {
+		return
+	}
+	if g.runs = g.transfers.Drains(g.runs[:0], r, cut, seq); len(g.runs) == 0 {
+		return
+	}
+	g.out.begin(&g.list, seq)
+	for i := range g.runs {
+		run := &g.runs[i]
+		host, device := g.segment.at(run.Segment), k.dst.addr+cuda.Ptr(run.Buffer)
+		if run.Rows == 1 {
+			g.list.Copy(g.out.stream, device, host, run.Bytes, cuda.ToDevice)
+			continue
+		}
+		g.list.Copy2D(g.out.stream, device, run.Bytes, host, run.Stride, run.Bytes, int64(run.Rows), cuda.ToDevice)
+	}
+	g.out.end(&g.list, seq)
+}
