@@ -104,6 +104,12 @@ test-rdma: ## hosts with software RDMA devices in a virtual machine (Debian; as 
 check-cuda-abi: ## hold cuda/abi.h against CUDA's headers, where there are some (CUDA_HOME, NVCC)
 	CC='$(CC)' .ci/cuda-abi
 
+.PHONY: prove-gpu
+prove-gpu: export CGO_ENABLED = 1
+prove-gpu: build ## on a GPU: a trace of allreduces shows copies and no kernel (testdata/gpu/README.md; exit 77 without CUDA)
+	$(GO) build $(BUILDFLAGS) -buildmode=c-shared -o bin/gpu/libinprocess.so ./testdata/gpu/inprocess
+	testdata/gpu/prove bin/hfreduce bin/gpu/libinprocess.so
+
 .PHONY: test-exhaustive
 test-exhaustive: ## conversions of every float32 there is (20 min)
 	$(GO) test -tags exhaustive -run AllFloat32 -timeout 1h $(TESTFLAGS) ./hfreduce/internal/kernel
