@@ -42,8 +42,8 @@ func direction() []row {
 	transport := []string{in + "transport", in + "wait", in + "invariant"}
 	wire := append([]string{in + "hello", in + "hostmem"}, transport...)
 	return []row{
-		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "cuda/nvml", "bench/...", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench", "hfreduce/linkbench"}},
-		{pkg: "bench/...", may: []string{"bench/...", "hfreduce", "hfreduce/metrics"}},
+		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "bench/...", "cuda", "cuda/nvml", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench", "hfreduce/linkbench"}},
+		{pkg: "bench/...", may: []string{"bench/...", "cuda", "hfreduce", "hfreduce/metrics"}},
 		{pkg: "hfreduce/metrics", may: []string{"hfreduce"}},
 		{pkg: "hfreduce/linkbench", may: []string{"hfreduce"}},
 		// It measures the kernels themselves, which nothing outside hfreduce may import.
