@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/hfreduce/hfreduce/cuda"
 	"github.com/hfreduce/hfreduce/hfreduce"
 )
 
@@ -21,15 +22,24 @@ const (
 type area struct {
 	memory *hfreduce.Memory // nil for the Go heap
 	bytes  []byte
+	gpu    *gpu     // nil if collectives work on bytes; else they work on the GPU's memory, whose image bytes is
+	device cuda.Ptr // of the GPU's memory
 }
 
-// newArea returns room for payload bytes at any offset up to Unalign elements.
-func newArea(comm *hfreduce.Comm, payload int64, registered bool, unalign int) (area, error) {
-	size := payload + 2*guardBytes + int64(unalign)*8
-	if !registered {
+// areaBytes returns the size of an area with room for payload bytes at any offset up to Unalign elements.
+func areaBytes(payload int64, unalign int) int64 { return payload + 2*guardBytes + int64(unalign)*8 }
+
+// newArea returns an area of the rank's.
+func (r *rank) newArea() (area, error) {
+	size := areaBytes(r.max, r.cfg.Unalign)
+	if r.gpu != nil {
+		p, err := r.gpu.Malloc(size)
+		return area{bytes: alignedBytes(size), gpu: r.gpu, device: p}, err
+	}
+	if !r.cfg.Registered {
 		return area{bytes: alignedBytes(size)}, nil
 	}
-	m, err := comm.Alloc(size)
+	m, err := r.comm.Alloc(size)
 	if err != nil {
 		return area{}, fmt.Errorf("bench: buffer of %d bytes: %w", size, err)
 	}
@@ -45,21 +55,45 @@ func alignedBytes(size int64) []byte {
 
 // free gives the memory back; what lies on the heap goes by itself.
 func (a *area) free() error {
-	if a.memory == nil {
-		return nil
+	switch {
+	case a.gpu != nil:
+		return a.gpu.Free(a.device)
+	case a.memory != nil:
+		return a.memory.Free()
 	}
-	return a.memory.Free()
+	return nil
+}
+
+// buffer names part of an area for a collective.
+func (a *area) buffer(at, length int64, d hfreduce.DataType) hfreduce.Buffer {
+	if a.gpu != nil {
+		return hfreduce.Device(a.device+cuda.Ptr(at), int(length)/d.Size(), d, a.gpu.stream)
+	}
+	return hfreduce.Bytes(a.bytes[at:at+length], d)
 }
 
 // window is the part of an area that one call uses.
 type window struct {
 	all      []byte // of the area
 	from, to int64  // the payload's place in it
+	area     *area
 }
 
 // window returns the payload of the given length, moved by skip bytes from where it naturally lies.
 func (a *area) window(skip, length int64) window {
-	return window{a.bytes, guardBytes + skip, guardBytes + skip + length}
+	return window{a.bytes, guardBytes + skip, guardBytes + skip + length, a}
+}
+
+// store brings what was written here to where collectives work, guard bytes included; load does the opposite.
+func (w window) store() error { return w.area.copy(w.from-guardBytes, w.to+guardBytes, cuda.ToDevice) }
+func (w window) load() error  { return w.area.copy(w.from-guardBytes, w.to+guardBytes, cuda.ToHost) }
+
+// copy copies part of an area to the GPU's memory or from it.
+func (a *area) copy(from, to int64, k cuda.Kind) error {
+	if a.gpu == nil {
+		return nil
+	}
+	return a.gpu.copy(a.bytes[from:to], a.device+cuda.Ptr(from), k)
 }
 
 func (w window) payload() []byte { return w.all[w.from:w.to] }

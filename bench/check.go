@@ -35,19 +35,28 @@ func (r *rank) windows(t test, s shape, inPlace bool) windows {
 }
 
 // fill writes the input of this rank and wipes what the call is to write, guard bytes around it included.
-func (r *rank) fill(w windows, t test, seed int) {
+func (r *rank) fill(w windows, t test, seed int) error {
 	if t.collective == Barrier {
-		return
+		return nil
 	}
 	w.whole.guard()
 	clear(w.whole.payload())
 	if !w.inPlace {
 		w.src.guard()
 	}
-	if t.collective == Broadcast && w.inPlace && r.number != t.root {
-		return
+	if t.collective != Broadcast || !w.inPlace || r.number == t.root {
+		r.inputs.fill(w.src.payload(), 0, seed)
 	}
-	r.inputs.fill(w.src.payload(), 0, seed)
+	return w.each(window.store)
+}
+
+// each calls f with the memory of the call, each part once.
+func (w windows) each(f func(window) error) error {
+	err := f(w.whole)
+	if err == nil && !w.inPlace {
+		err = f(w.src)
+	}
+	return err
 }
 
 // check verifies a measurement Check times, or until something is wrong, and returns the number of wrong elements over
@@ -56,9 +65,14 @@ func (r *rank) check(ctx context.Context, t test, s shape, inPlace bool) (int64,
 	for range r.cfg.Check {
 		r.seed++
 		w := r.windows(t, s, inPlace)
-		r.fill(w, t, firstSeed+r.seed)
+		if err := r.fill(w, t, firstSeed+r.seed); err != nil {
+			return 0, err
+		}
 		calls := r.walk(t, s, inPlace)
 		if err := calls.iteration(0).run(ctx); err != nil {
+			return 0, err
+		}
+		if err := w.each(window.load); err != nil {
 			return 0, err
 		}
 		r.cfg.hooks.corrupt(t.collective, r.number, inPlace, w.whole)

@@ -61,8 +61,17 @@ type Config struct {
 	CPUTime     bool          // -C: report the time to start a call, not to end it
 	Timestamps  bool          // -S: add a column with the time of day
 
-	Threads, GPUs int  // -t, -g: a process runs Threads*GPUs ranks
-	ParallelInit  bool // -p: only reported, the ranks of a process always start in parallel
+	Threads      int  // -t: ranks that a process runs
+	ParallelInit bool // -p: only reported, the ranks of a process always start in parallel
+
+	// GPUs (-g) puts the buffers into GPU memory: the ranks of a node use its first GPUs in turn, several ranks sharing one if
+	// need be. 0: host memory.
+	GPUs int
+	// Phases (--phase) adds a table of where the time of a call on GPU memory goes.
+	Phases bool
+	// DeviceChunkBytes is the chunk of the communicators with GPUs, for the measurement of what copies can reach; 0: the
+	// library's default.
+	DeviceChunkBytes int64
 
 	// Registered takes buffers from Comm.Alloc, which collectives read in place; otherwise they lie on the Go heap.
 	Registered bool
@@ -83,12 +92,12 @@ func DefaultConfig() Config {
 		Collectives: []Collective{AllReduce}, Types: []hfreduce.DataType{hfreduce.TypeFloat32}, Ops: []Op{Sum},
 		MinBytes: 32 << 20, MaxBytes: 32 << 20, StepBytes: 1 << 20, StepFactor: 1,
 		Iters: 20, Warmup: 1, Aggregate: 1, Cycles: 1, Check: 1, Average: Mean,
-		Threads: 1, GPUs: 1, MinBandwidth: -1,
+		Threads: 1, MinBandwidth: -1,
 	}
 }
 
 // RanksPerProcess returns how many ranks each process runs.
-func (c *Config) RanksPerProcess() int { return c.Threads * c.GPUs }
+func (c *Config) RanksPerProcess() int { return c.Threads }
 
 // maxTimeout is the longest Timeout.
 const maxTimeout = math.MaxInt32 * time.Second
@@ -116,7 +125,9 @@ func (c *Config) Validate() error {
 	fault(c.Timeout < 0 || c.Timeout > maxTimeout, "-T %d: give seconds, 0 for no limit", c.Timeout/time.Second)
 	fault(c.PerIterSkip < 0 || c.PerIterSkip > 0 && c.PerIterSkip >= c.Iters, "-K %d leaves no iteration of -n %d for -I; give less than -n", c.PerIterSkip, c.Iters)
 	fault(c.Threads < 1, "-t %d: give at least 1 thread", c.Threads)
-	fault(c.GPUs < 1, "-g %d: give at least 1 rank for each thread", c.GPUs)
+	fault(c.GPUs < 0, "-g %d is negative; give the number of GPUs to use, 0 for host memory", c.GPUs)
+	fault(c.GPUs > 0 && c.Registered, "--registered is about host memory; leave it out, or -g")
+	fault(c.Phases && c.GPUs == 0, "--phase tells of calls on GPU memory; add -g 1 or more")
 	fault(c.Root < AllRoots, "-r %d: give a rank, or all", c.Root)
 	return errors.Join(errs...)
 }

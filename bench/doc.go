@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package bench measures and verifies collectives the way nccl-tests 2.19.6 does: same flags, same sizes, same formulas,
-// same table, same JSON, so that scripts that drive or parse nccl-tests work with it. Host memory is the device.
+// same table, same JSON, so that scripts that drive or parse nccl-tests work with it. Host memory is the device, unless
+// Config.GPUs puts the buffers into GPU memory.
 //
 // [Run] takes this process's ranks and a [Config] and writes the report on rank 0. One measurement goes
 //
@@ -17,6 +18,13 @@
 // are compared bit by bit; only averages of floating-point types may be off by 2 units in the last place. Values differ
 // from rank to rank and from element to element, so that contributions dropped, doubled or swapped and blocks in the
 // wrong place are found. Around every destination lie guard bytes, and sources are checked to be unchanged.
+//
+// # GPU memory
+//
+// Every buffer has an image in ordinary memory, which is filled and verified as host buffers are; copies through pinned
+// memory bring it there and back (gpu.go). The timed calls are given to the rank's stream one after the other, and the stream
+// is waited for once (measuregpu.go). Before all else the run measures what copies alone can reach (copylimits.go), and
+// phases.go tells where the time of a call goes.
 //
 // # Reading on
 //

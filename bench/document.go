@@ -27,6 +27,7 @@ type document struct {
 	NCCLVersion     int          `json:"nccl_version"` // 0: no NCCL here
 	Config          docConfig    `json:"config"`
 	Devices         []docDevice  `json:"devices"`
+	CopyLimits      *docLimits   `json:"copy_limits,omitempty"` // ours, with GPUs
 	Results         []docRow     `json:"results"`
 	OutOfBounds     docBounds    `json:"out_of_bounds"`
 	AverageBusBW    docBandwidth `json:"average_bus_bandwidth"`
@@ -75,8 +76,10 @@ type docRow struct {
 	Root              string    `json:"root"`
 	OutOfPlace        docCell   `json:"out_of_place"`
 	OutOfPlacePerIter *docIters `json:"out_of_place_per_iter,omitempty"`
+	OutOfPlacePhases  docPhases `json:"out_of_place_phases,omitempty"` // ours
 	InPlace           docCell   `json:"in_place"`
 	InPlacePerIter    *docIters `json:"in_place_per_iter,omitempty"`
+	InPlacePhases     docPhases `json:"in_place_phases,omitempty"` // ours
 	Iterations        int       `json:"actual_iterations"`
 	Experiment        string    `json:"experiment_name"`
 }
@@ -139,20 +142,27 @@ func newDocument(c *Config, devices []device) document {
 		Args: append([]string{}, c.Args...), Env: relevantEnv(c.Env), Devices: []docDevice{}, Results: []docRow{}, Errors: []string{},
 		OutOfBounds: docBounds{Okay: "true"}, AverageBusBW: docBandwidth{Okay: "unchecked"},
 	}
-	for _, v := range devices {
-		d.Devices = append(d.Devices, docDevice{v.rank, v.group, v.pid, v.host, v.device, deviceAddress, deviceName})
-	}
 	d.Config = docConfig{
-		Threads: c.Threads, GPUs: c.GPUs, MinBytes: c.MinBytes, MaxBytes: c.MaxBytes, Warmup: c.Warmup, Iters: c.Iters,
+		Threads: c.Threads, GPUs: c.gpusReported(), MinBytes: c.MinBytes, MaxBytes: c.MaxBytes, Warmup: c.Warmup, Iters: c.Iters,
 		Aggregate: c.Aggregate, Check: c.Check, Blocking: truth(c.Blocking != NoBlocking), PerIter: truth(c.PerIter),
-		PerIterSkip: c.PerIterSkip, ParallelInit: truth(c.ParallelInit), Registered: truth(c.Registered), Devices: d.Devices,
+		PerIterSkip: c.PerIterSkip, ParallelInit: truth(c.ParallelInit), Registered: truth(c.Registered),
 	}
 	if c.StepFactor > 1 {
 		d.Config.StepFactor = c.StepFactor
 	} else {
 		d.Config.StepBytes = c.StepBytes
 	}
+	d.setDevices(devices)
 	return d
+}
+
+// setDevices says what the ranks run on.
+func (d *document) setDevices(devices []device) {
+	d.Devices = []docDevice{}
+	for _, v := range devices {
+		d.Devices = append(d.Devices, docDevice{v.rank, v.group, v.pid, v.host, v.device, v.address, v.name})
+	}
+	d.Config.Devices = d.Devices
 }
 
 func truth(b bool) string { return fmt.Sprint(b) }
@@ -164,6 +174,7 @@ func (d *document) addRow(c *Config, r *row) {
 		Root: fmt.Sprintf("%6d", r.root), Iterations: c.Iters,
 		OutOfPlace: docCellOf(c, &r.cells[outOfPlaceCell]), OutOfPlacePerIter: docItersOf(c, &r.cells[outOfPlaceCell]),
 		InPlace: docCellOf(c, &r.cells[inPlaceCell]), InPlacePerIter: docItersOf(c, &r.cells[inPlaceCell]),
+		OutOfPlacePhases: docPhasesOf(r.cells[outOfPlaceCell].phases), InPlacePhases: docPhasesOf(r.cells[inPlaceCell].phases),
 	})
 }
 

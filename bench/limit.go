@@ -24,16 +24,19 @@ func (r *rank) limit(ctx context.Context, available int64) (int64, error) {
 			sharing++
 		}
 	}
-	most := float64(available/8*7) / 2 / float64(sharing)
-	most, err := r.control.reduce(ctx, math.Floor(most), hfreduce.Min)
+	onGPU, err := r.gpuLimit()
 	if err != nil {
+		return 0, err
+	}
+	most := min(float64(available/8*7)/2/float64(sharing), float64(onGPU))
+	if most, err = r.control.reduce(ctx, math.Floor(most), hfreduce.Min); err != nil {
 		return 0, err
 	}
 	if most >= float64(r.cfg.MaxBytes) {
 		return r.cfg.MaxBytes, nil
 	}
 	if most < 1 {
-		return 0, fmt.Errorf("bench: no memory for buffers; %d ranks share host %s", sharing, host)
+		return 0, fmt.Errorf("bench: no memory for buffers; %d ranks share host %s%s", sharing, host, r.gpuSharing())
 	}
 	r.cfg.MinBytes = min(r.cfg.MinBytes, int64(most))
 	return int64(most), nil

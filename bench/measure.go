@@ -53,9 +53,10 @@ func (r *rank) warmUp(ctx context.Context, t test) error {
 type walk struct {
 	call
 	dtype          hfreduce.DataType
-	from, to       []byte // where the payloads of iteration 0 begin
-	send, recv     int64  // bytes of the payloads
-	step, distance int64  // bytes between iterations, and after how many bytes the walk begins again
+	from, to       *area // of the payloads
+	fromAt, toAt   int64 // where they begin in iteration 0
+	send, recv     int64 // bytes of the payloads
+	step, distance int64 // bytes between iterations, and after how many bytes the walk begins again
 }
 
 func (r *rank) walk(t test, s shape, inPlace bool) walk {
@@ -73,7 +74,8 @@ func (r *rank) walk(t test, s shape, inPlace bool) walk {
 		srcAt, dstAt = s.sendAt*elem*int64(r.number), s.recvAt*elem*int64(r.number)
 	}
 	unalign := int64(r.cfg.Unalign) * elem
-	w.from, w.to = src.bytes[guardBytes+unalign+srcAt:], r.recv.bytes[guardBytes+unalign+dstAt:]
+	w.from, w.to = src, &r.recv
+	w.fromAt, w.toAt = guardBytes+unalign+srcAt, guardBytes+unalign+dstAt
 	return w
 }
 
@@ -83,7 +85,7 @@ func (w *walk) iteration(n int) *call {
 	if w.step > 0 {
 		skip = w.step * int64(n) % w.distance
 	}
-	w.src, w.dst = hfreduce.Bytes(w.from[skip:skip+w.send], w.dtype), hfreduce.Bytes(w.to[skip:skip+w.recv], w.dtype)
+	w.src, w.dst = w.from.buffer(w.fromAt+skip, w.send, w.dtype), w.to.buffer(w.toAt+skip, w.recv, w.dtype)
 	return &w.call
 }
 
@@ -103,7 +105,9 @@ func (r *rank) measure(ctx context.Context, t test, s shape, inPlace bool) (cell
 
 func (r *rank) measureAndCheck(ctx context.Context, t test, s shape, inPlace bool) (cell, error) {
 	if r.cfg.Check > 0 {
-		r.fill(r.windows(t, s, inPlace), t, timingSeed)
+		if err := r.fill(r.windows(t, s, inPlace), t, timingSeed); err != nil {
+			return cell{}, err
+		}
 	}
 	w := r.walk(t, s, inPlace)
 	if err := w.iteration(0).run(ctx); err != nil {
@@ -128,6 +132,7 @@ func (r *rank) measureAndCheck(ctx context.Context, t test, s shape, inPlace boo
 type timing struct {
 	call   float64   // from start to end of a call
 	launch float64   // to start a call
+	phases phases    // with Config.Phases
 	iters  []float64 // a call of each iteration, with Config.PerIter
 }
 
@@ -151,19 +156,36 @@ func (r *rank) combine(ctx context.Context, t test, s shape, tm timing) (cell, e
 		c.iters = slowest(c.processes)
 		c.stats = statsOf(c.iters[r.cfg.PerIterSkip:])
 	}
+	if r.cfg.Phases && t.collective != Barrier {
+		if c.phases, err = r.meanPhases(ctx, tm.phases); err != nil {
+			return cell{}, err
+		}
+	}
 	return c, r.control.barrier(ctx)
 }
 
+// launches are the times to start calls.
+type launches struct{ sum, longest time.Duration }
+
+func (l *launches) add(took time.Duration) { l.sum, l.longest = l.sum+took, max(l.longest, took) }
+
 // time makes the timed calls.
 func (r *rank) time(ctx context.Context, w *walk) (tm timing, err error) {
+	if r.onGPU(w) {
+		return r.timeOnGPU(ctx, w)
+	}
+	return r.timeCalls(ctx, w, new(launches))
+}
+
+func (r *rank) timeCalls(ctx context.Context, w *walk, launch *launches) (tm timing, err error) {
 	if r.cfg.PerIter {
 		tm.iters = make([]float64, r.cfg.Iters)
 	}
-	var launch, apart time.Duration // apart is what does not count
+	var apart time.Duration // what does not count
 	begin := r.clock()
 	last := begin
 	for i := range r.cfg.Iters {
-		if err := r.iteration(ctx, w, i, &launch); err != nil {
+		if err := r.iteration(ctx, w, i, launch); err != nil {
 			return tm, err
 		}
 		if !r.cfg.PerIter && r.cfg.Blocking != BarrierPerIters {
@@ -181,15 +203,21 @@ func (r *rank) time(ctx context.Context, w *walk) (tm timing, err error) {
 			apart += last - now
 		}
 	}
+	if err := r.synchronize(w); err != nil {
+		return tm, err
+	}
 	calls := float64(r.cfg.Iters * r.cfg.Aggregate)
 	tm.call = (r.clock() - begin - apart).Seconds() / calls
-	tm.launch = launch.Seconds() / calls
+	tm.launch = launch.sum.Seconds() / calls
 	return tm, nil
 }
 
 // iteration makes the calls of one iteration: one by one where each is waited for, else all in flight together. launch
 // grows by the time to start them, where they are started without waiting.
-func (r *rank) iteration(ctx context.Context, w *walk, i int, launch *time.Duration) error {
+func (r *rank) iteration(ctx context.Context, w *walk, i int, launch *launches) error {
+	if r.onGPU(w) {
+		return r.submit(ctx, w, i, launch)
+	}
 	together := r.cfg.Aggregate
 	if r.cfg.Blocking == WaitAndBarrier || r.cfg.Blocking == WaitOnly {
 		together = 1
@@ -213,7 +241,7 @@ func (r *rank) iteration(ctx context.Context, w *walk, i int, launch *time.Durat
 }
 
 // flight starts calls and waits for all of them.
-func (r *rank) flight(ctx context.Context, w *walk, n, together int, launch *time.Duration) error {
+func (r *rank) flight(ctx context.Context, w *walk, n, together int, launch *launches) error {
 	r.requests = r.requests[:0]
 	begin := r.clock()
 	for k := range together {
@@ -223,7 +251,7 @@ func (r *rank) flight(ctx context.Context, w *walk, n, together int, launch *tim
 		}
 		r.requests = append(r.requests, request)
 	}
-	*launch += r.clock() - begin
+	launch.add(r.clock() - begin)
 	for _, request := range r.requests {
 		if err := request.Wait(ctx); err != nil {
 			return err

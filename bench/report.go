@@ -18,6 +18,8 @@ type report struct {
 	out      Output
 	devices  []device
 	document document
+	limits   *copyLimits // with GPUs
+	phases   string      // lines of the current sweep
 
 	done, total int     // measurements, for the progress
 	sum         float64 // of the bus bandwidths of the current collective
@@ -31,7 +33,7 @@ func describeRanks(c *Config, world *hfreduce.Comm) []device {
 	for _, info := range world.Ranks() {
 		devices = append(devices, device{
 			rank: info.Rank, group: c.Split.Group(info.Rank / c.RanksPerProcess()),
-			pid: info.PID, host: info.Host, device: info.LocalRank,
+			pid: info.PID, host: info.Host, device: info.LocalRank, address: hostAddress, name: hostName,
 		})
 	}
 	return devices
@@ -61,6 +63,9 @@ func (r *report) begin(c Collective, limit int64, tests int) {
 	r.print(settings(r.cfg) + "# Using devices\n")
 	for _, d := range r.devices {
 		r.print(d.line())
+	}
+	if r.limits != nil {
+		r.print(r.limits.line())
 	}
 	if limit < r.cfg.MaxBytes {
 		r.print(fmt.Sprintf("#\n# Reducing maxBytes to %d due to memory limitation\n", limit))
@@ -97,7 +102,23 @@ func (r *report) row(line row) error {
 	}
 	r.document.addRow(r.cfg, &line)
 	r.print(line.line(r.cfg, r.cfg.hooks.now()))
+	r.phases += line.phaseLines()
 	return r.err
+}
+
+// swept writes what belongs under the rows of a sweep: the table of phases.
+func (r *report) swept() {
+	if r.phases != "" {
+		r.print(phasesHead() + r.phases + "#\n")
+	}
+	r.phases = ""
+}
+
+// found takes the GPUs that the ranks opened, and what they can copy.
+func (r *report) found(devices []device, l copyLimits) {
+	r.devices, r.limits = devices, &l
+	r.document.setDevices(devices)
+	r.document.setLimits(l)
 }
 
 // slowShare is the share of Config.MinBandwidth that must be reached.

@@ -49,6 +49,7 @@ type hooks struct {
 	now     func() time.Time                                     // time of day
 	corrupt func(c Collective, rank int, inPlace bool, w window) // may change a result before it is verified
 	period  int                                                  // of patterns
+	stats   func(*hfreduce.Comm) hfreduce.Stats                  // a rank's counters
 }
 
 // defaults fills in the real things.
@@ -61,6 +62,9 @@ func (h *hooks) defaults() {
 	}
 	if h.now == nil {
 		h.now = time.Now
+	}
+	if h.stats == nil {
+		h.stats = (*hfreduce.Comm).Stats
 	}
 	if h.period == 0 {
 		h.period = tablePeriod
@@ -81,7 +85,10 @@ func Run(ctx context.Context, cfg Config, comms []*hfreduce.Comm, out Output) (S
 		return Summary{}, fmt.Errorf("bench: no communicator given: %w", hfreduce.ErrInvalid)
 	}
 	if n := comms[0].WorldSize(); n%cfg.RanksPerProcess() != 0 {
-		return Summary{}, fmt.Errorf("bench: %d ranks are not a multiple of the %d of each process (-t times -g): %w", n, cfg.RanksPerProcess(), hfreduce.ErrInvalid)
+		return Summary{}, fmt.Errorf("bench: %d ranks are not a multiple of the %d of each process (-t): %w", n, cfg.RanksPerProcess(), hfreduce.ErrInvalid)
+	}
+	if err := cfg.CheckGPUs(); err != nil {
+		return Summary{}, err
 	}
 	cfg.hooks.defaults()
 	out.defaults()

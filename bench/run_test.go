@@ -101,7 +101,7 @@ func TestWaysOfRunning(t *testing.T) {
 		"rank 0":        func(c *Config) { c.Average = RankZero },
 		"minimum":       func(c *Config) { c.Average = Fastest },
 		"per iteration": func(c *Config) { c.PerIter, c.PerIterSkip = true, 1 },
-		"threads":       func(c *Config) { c.Threads, c.GPUs = 2, 2 },
+		"threads":       func(c *Config) { c.Threads = 4 },
 		"cycles":        func(c *Config) { c.Cycles, c.Check = 2, 3 },
 		"no check":      func(c *Config) { c.Check = 0 },
 		"time limit":    func(c *Config) { c.Timeout = time.Hour },
@@ -210,7 +210,9 @@ func TestChangedSourceIsFound(t *testing.T) {
 		"guard":     func(w windows) { w.src.all[w.src.to]++ },
 	} {
 		w := r.windows(test, s, false)
-		r.fill(w, test, 1)
+		if err := r.fill(w, test, 1); err != nil {
+			t.Fatal(err)
+		}
 		r.results.fill(w.dst.payload(), 0, 1)
 		spoil(w)
 		wrong, faults := r.verify(w, test, s, 1)
@@ -228,7 +230,9 @@ func TestOtherBlocksMustStay(t *testing.T) {
 	r.recv = area{bytes: alignedBytes(64 + 2*guardBytes)}
 	s := test.collective.shape(64, 4, 2)
 	w := r.windows(test, s, true)
-	r.fill(w, test, 1)
+	if err := r.fill(w, test, 1); err != nil {
+		t.Fatal(err)
+	}
 	r.results.fill(w.dst.payload(), s.count, 1)
 	if wrong, faults := r.verify(w, test, s, 1); wrong != 0 || faults != 0 {
 		t.Fatalf("%d wrong, %d faults", wrong, faults)

@@ -23,9 +23,11 @@ type rank struct {
 	clock   func() time.Duration
 
 	send, recv area
-	report     *report // on rank 0 of the world, else nil
-	seed       int     // of the latest verification
-	complaints int     // diagnostics written
+	gpu        *gpu     // nil without GPUs
+	devices    []device // of all ranks
+	report     *report  // on rank 0 of the world, else nil
+	seed       int      // of the latest verification
+	complaints int      // diagnostics written
 	summary    Summary
 	requests   []*hfreduce.Request // of calls in flight together
 
@@ -45,23 +47,26 @@ type test struct {
 
 // runRank runs all tests on one rank.
 func runRank(ctx context.Context, cfg Config, world *hfreduce.Comm, out Output) (s Summary, err error) {
-	r := &rank{cfg: &cfg, out: out, control: control{world}, comm: world, clock: cfg.hooks.clock()}
+	r := &rank{cfg: &cfg, out: out, control: control{world}, comm: world, clock: cfg.hooks.clock(), devices: describeRanks(&cfg, world)}
 	if world.Rank() == 0 {
-		r.report = newReport(&cfg, out, describeRanks(&cfg, world))
+		r.report = newReport(&cfg, out, r.devices)
 	}
 	defer func() {
 		if r.report != nil {
 			err = r.report.finish(r.summary, err)
 		}
 	}()
-	if err := r.setUp(ctx, world); err != nil {
-		return r.summary, err
-	}
 	defer func() {
+		if err != nil {
+			world.Abort(err) // a GPU gives nothing back while its streams wait for other ranks
+		}
 		if closeErr := r.tearDown(ctx, world); err == nil {
 			err = closeErr
 		}
 	}()
+	if err := r.setUp(ctx, world); err != nil {
+		return r.summary, err
+	}
 	for _, c := range cfg.Collectives {
 		if err := r.collective(ctx, c); err != nil {
 			return r.summary, err
@@ -87,13 +92,22 @@ func (r *rank) setUp(ctx context.Context, world *hfreduce.Comm) (err error) {
 		return err
 	}
 	r.roots = rootsOf(r.cfg.Root, int(smallest))
+	if err := r.takeGPU(ctx); err != nil {
+		return err
+	}
 	if r.max, err = r.limit(ctx, availableMemory()); err != nil {
 		return err
 	}
-	if r.send, err = newArea(r.comm, r.max, r.cfg.Registered, r.cfg.Unalign); err != nil {
+	if r.send, err = r.newArea(); err != nil {
 		return err
 	}
-	r.recv, err = newArea(r.comm, r.max, r.cfg.Registered, r.cfg.Unalign)
+	if r.recv, err = r.newArea(); err != nil || r.gpu == nil {
+		return err
+	}
+	limits, err := r.measureCopies(ctx)
+	if err == nil && r.report != nil {
+		r.report.found(r.devices, limits)
+	}
 	return err
 }
 
@@ -104,7 +118,10 @@ func (r *rank) tearDown(ctx context.Context, world *hfreduce.Comm) error {
 			return err
 		}
 	}
-	if r.comm != world {
+	if err := r.gpu.close(); err != nil {
+		return err
+	}
+	if r.comm != world && r.comm != nil {
 		return r.comm.Close(ctx)
 	}
 	return nil
@@ -180,6 +197,9 @@ func (r *rank) sweep(ctx context.Context, t test) error {
 			if err := r.row(ctx, t, size); err != nil {
 				return err
 			}
+		}
+		if r.report != nil {
+			r.report.swept()
 		}
 	}
 	return nil

@@ -31,22 +31,26 @@ type cell struct {
 	iters     []float64   // of the slowest process
 	processes [][]float64 // of each process
 	stats     iterStats
+
+	phases *phases // with Config.Phases
 }
 
-// device describes a rank in the head of the report. Host memory is the device, so that its number is the local rank.
+// device describes a rank in the head of the report. Without GPUs host memory is the device, and its number the local rank.
 type device struct {
 	rank, group, pid, device int
 	host                     string
+	address, name            string // on the PCI bus
+	machine                  string // RankInfo.Machine, with GPUs
 }
 
-// The device's bus address and name.
+// The bus address and name of host memory.
 const (
-	deviceAddress = "0000:00:00"
-	deviceName    = "host memory"
+	hostAddress = "0000:00:00"
+	hostName    = "host memory"
 )
 
 func (d device) line() string {
-	return fmt.Sprintf("#  Rank %2d Group %2d Pid %6d on %10s device %2d [%s] %s\n", d.rank, d.group, d.pid, d.host, d.device, deviceAddress, deviceName)
+	return fmt.Sprintf("#  Rank %2d Group %2d Pid %6d on %10s device %2d [%s] %s\n", d.rank, d.group, d.pid, d.host, d.device, d.address, d.name)
 }
 
 // timeLayout is that of timestamps; timeLabel is how the table's head calls it.
@@ -63,7 +67,7 @@ func settings(c *Config) string {
 		step, unit = c.StepFactor, "factor"
 	}
 	fmt.Fprintf(&b, "# nThread %d nGpus %d minBytes %d maxBytes %d step: %d(%s) warmup iters: %d iters: %d agg iters: %d validation: %d graph: 0 unalign: %d\n",
-		c.Threads, c.GPUs, c.MinBytes, c.MaxBytes, step, unit, c.Warmup, c.Iters, c.Aggregate, c.Check, c.Unalign)
+		c.Threads, c.gpusReported(), c.MinBytes, c.MaxBytes, step, unit, c.Warmup, c.Iters, c.Aggregate, c.Check, c.Unalign)
 	switch c.Blocking {
 	case WaitAndBarrier:
 		b.WriteString("# Blocking Enabled: wait and barrier after each call\n")
@@ -81,6 +85,9 @@ func settings(c *Config) string {
 	b.WriteString("#\n")
 	return b.String()
 }
+
+// gpusReported returns nccl-tests' number of GPUs of a thread, which is never 0.
+func (c *Config) gpusReported() int { return max(1, c.GPUs) }
 
 // tableHead returns the three lines above the table.
 func tableHead(c *Config) string {

@@ -20,6 +20,9 @@ func (c *benchCommand) Run(s *system) error {
 	if err != nil {
 		return usage("bench: %w", err)
 	}
+	if err := c.prepareCUDA(s, &cfg); err != nil {
+		return classify(err)
+	}
 	job := selfJob{name: "bench", np: c.NP, nodes: c.Nodes, bind: c.Bind}
 	id, launched, err := job.identify(s)
 	switch {
@@ -33,6 +36,19 @@ func (c *benchCommand) Run(s *system) error {
 		return usage("bench: -r %d is not a rank; there are %d, use 0 to %d, or all", cfg.Root, ranks, ranks-1)
 	}
 	return job.launch(s)
+}
+
+// prepareCUDA reports what is missing for buffers in GPU memory, before ranks are started that would all say so.
+func (c *benchCommand) prepareCUDA(s *system, cfg *bench.Config) error {
+	const connections = "CUDA_DEVICE_MAX_CONNECTIONS"
+	if cfg.GPUs > 0 && cfg.Threads > 1 && s.getenv(connections) == "" {
+		// The ranks of a process share its queues to the GPU. With fewer queues than streams, what one rank's stream waits for
+		// may stand behind it in the same queue. 32 is the most that CUDA takes; it reads the variable when it is loaded.
+		if err := os.Setenv(connections, "32"); err != nil {
+			return err
+		}
+	}
+	return cfg.CheckGPUs()
 }
 
 // join runs this process's ranks.
@@ -52,7 +68,7 @@ func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error
 		defer progress.Hide()
 		out.Progress = progress
 	}
-	comms, err := initRanks(ctx, cfg.RanksPerProcess(), id, hfreduce.Options{})
+	comms, err := initRanks(ctx, cfg.RanksPerProcess(), id, hfreduce.Options{CUDA: c.cuda()})
 	if err != nil {
 		return classify(err)
 	}

@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/bench"
+	"github.com/hfreduce/hfreduce/hfreduce"
 )
 
 // benchCommand has nccl-tests' flags, letter by letter, and some of ours.
 type benchCommand struct {
 	Collective []string `arg:"" optional:"" help:"allreduce (default), reduce, broadcast, reduce_scatter, all_gather, barrier, or all; nccl-tests' program names do too."`
 
-	Threads    int    `name:"nthreads" short:"t" default:"1" help:"Threads of each process."`
-	GPUs       int    `name:"ngpus" short:"g" default:"1" help:"Ranks of each thread."`
+	Threads    int    `name:"nthreads" short:"t" default:"1" help:"Ranks of each process."`
+	GPUs       int    `name:"gpus" aliases:"ngpus" short:"g" default:"0" help:"Buffers in GPU memory, on the first so many GPUs of each node, which its ranks use in turn; 0 for host memory."`
 	MinBytes   size   `name:"minbytes" short:"b" default:"32M" help:"First size, with K, M or G for 2^10, 2^20, 2^30."`
 	MaxBytes   size   `name:"maxbytes" short:"e" default:"32M" help:"Last size."`
 	StepBytes  size   `name:"stepbytes" short:"i" default:"1M" help:"Increment from size to size."`
@@ -41,17 +42,18 @@ type benchCommand struct {
 	PerIter    onOff  `name:"per_iter_timing" short:"I" default:"0" help:"1: add statistics over iterations."`
 	Skip       int    `name:"per_iter_skip" short:"K" default:"0" help:"First iterations that these leave out."`
 
-	deviceFlags `embed:"" group:"CUDA (accepted at their defaults; host memory is the device in this build):"`
+	deviceFlags `embed:"" group:"CUDA (accepted at their defaults):"`
 
 	NP         *int    `name:"np" placeholder:"2" help:"Processes to start when no launcher did (also -np)." group:"hfreduce:"`
 	Nodes      *int    `name:"nodes" placeholder:"1" help:"Virtual nodes to divide them into, which talk over the network." group:"hfreduce:"`
 	Bind       string  `name:"bind" default:"core" enum:"core,numa,none" help:"Bind ranks: core, each to its share of the processors; numa, to a NUMA node; none. A binding by somebody else stays." group:"hfreduce:"`
+	Phase      bool    `name:"phase" help:"Add a table of where the time goes: copies from the GPU, reduction, network, copies to the GPU, and the call itself. Needs -g." group:"hfreduce:"`
 	Registered bool    `name:"registered" help:"Use buffers from Comm.Alloc, which are read in place." group:"hfreduce:"`
 	Metrics    string  `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics of rank 0 at http://ADDR/metrics while it runs; ADDR is host:port." group:"hfreduce:"`
 	MinBW      float64 `name:"min-bw" default:"-1" placeholder:"GB/s" help:"Fail if the average bus bandwidth is below 90% of it (also NCCL_TESTS_MIN_BW, HFREDUCE_MIN_BW)." group:"hfreduce:"`
 }
 
-// deviceFlags only make sense with a CUDA device.
+// deviceFlags are about NCCL's kernels and buffers.
 type deviceFlags struct {
 	StreamNull    int `name:"stream_null" short:"y" default:"0" help:"0."`
 	CUDAGraph     int `name:"cudagraph" short:"G" default:"0" help:"0."`
@@ -62,7 +64,7 @@ type deviceFlags struct {
 	Memory        int `name:"memory" short:"M" default:"0" help:"0."`
 }
 
-// check refuses what needs a device.
+// check refuses what there is no counterpart of.
 func (d deviceFlags) check() error {
 	for _, f := range [...]struct {
 		letter         string
@@ -72,7 +74,7 @@ func (d deviceFlags) check() error {
 		{"D", d.DeviceImpl, 0}, {"V", d.DeviceCTAs, 16}, {"M", d.Memory, 0},
 	} {
 		if f.value != f.initial {
-			return fmt.Errorf("-%s %d needs a CUDA device, host memory is the device in this build; leave -%[1]s out", f.letter, f.value)
+			return fmt.Errorf("-%s %d is not supported: there are no CUDA kernels here as NCCL has; leave -%[1]s out", f.letter, f.value)
 		}
 	}
 	return nil
@@ -86,15 +88,34 @@ func (c *benchCommand) config(s *system) (bench.Config, error) {
 		Iters: c.Iters, Warmup: c.Warmup, Aggregate: c.Aggregate, Cycles: c.Cycles, Check: c.Check, Unalign: c.Unalign,
 		Blocking: bench.Blocking(c.Blocking), Average: bench.Average(c.Average), Timeout: time.Duration(c.Timeout) * time.Second,
 		PerIter: bool(c.PerIter), PerIterSkip: c.Skip, CPUTime: bool(c.CPUTime), Timestamps: bool(c.Timestamps),
-		Threads: c.Threads, GPUs: c.GPUs, ParallelInit: bool(c.Parallel), Registered: c.Registered, Args: s.args, Env: s.env,
+		Threads: c.Threads, GPUs: c.GPUs, Phases: c.Phase, DeviceChunkBytes: deviceChunkBytes(s), ParallelInit: bool(c.Parallel), Registered: c.Registered, Args: s.args, Env: s.env,
 	}
-	var errs [5]error
+	var errs [6]error
 	cfg.Collectives, errs[0] = parseCollectives(c.Collective)
 	cfg.MinBandwidth, errs[1] = c.minBandwidth(s)
 	cfg.Split, errs[2] = bench.ParseSplit(s.getenv("NCCL_TESTS_SPLIT_MASK"), s.getenv("NCCL_TESTS_SPLIT"))
 	errs[3] = c.check()
 	errs[4] = checkDocumentName(c.Output)
-	return cfg, errors.Join(append(errs[:], cfg.Validate())...)
+	errs[5] = cfg.Validate()
+	return cfg, errors.Join(errs[:]...)
+}
+
+// deviceChunkBytes returns what the library will read from the environment, 0 for its default. It is the library that
+// complains of what is no number.
+func deviceChunkBytes(s *system) int64 {
+	n, err := strconv.ParseInt(s.getenv("HFREDUCE_DEVICE_CHUNK_BYTES"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(0, n)
+}
+
+// cuda returns the value of Options.CUDA.
+func (c *benchCommand) cuda() string {
+	if c.GPUs > 0 {
+		return hfreduce.CUDAOn
+	}
+	return hfreduce.CUDAOff
 }
 
 // parseCollectives reads the names of tests; none means allreduce.

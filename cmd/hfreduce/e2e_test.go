@@ -144,7 +144,7 @@ func TestBenchEverything(t *testing.T) {
 }
 
 func TestBenchRanksAsThreads(t *testing.T) {
-	code, stdout, stderr := execute(t, nil, "bench", "-np", "2", "--nodes", "2", "-t", "2", "-g", "2", "-b", "1K", "-e", "1K")
+	code, stdout, stderr := execute(t, nil, "bench", "-np", "2", "--nodes", "2", "-t", "4", "-b", "1K", "-e", "1K")
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, %s", code, stderr)
 	}

@@ -113,7 +113,10 @@ func TestBenchFlags(t *testing.T) {
 		"-C 1 -S 1 -I 1 -K 2 -u 3 -p 1": func(c bench.Config) bool {
 			return c.CPUTime && c.Timestamps && c.PerIter && c.PerIterSkip == 2 && c.Unalign == 3 && c.ParallelInit
 		},
-		"-t 2 -g 4":                           func(c bench.Config) bool { return c.RanksPerProcess() == 8 },
+		"-t 2":                                func(c bench.Config) bool { return c.RanksPerProcess() == 2 },
+		"-g 4 --phase":                        func(c bench.Config) bool { return c.GPUs == 4 && c.Phases && c.RanksPerProcess() == 1 },
+		"--ngpus 2":                           func(c bench.Config) bool { return c.GPUs == 2 },
+		"--gpus=2":                            func(c bench.Config) bool { return c.GPUs == 2 },
 		"-G 0 -D 0 -V 16 -R 0 -x 0 -y 0 -M 0": func(c bench.Config) bool { return true },
 		"-x -1":                               func(c bench.Config) bool { return true },
 		"-J out.json":                         func(c bench.Config) bool { return true },
@@ -212,7 +215,7 @@ func TestBadInput(t *testing.T) {
 		{"bench -a 9", "", "-a 9", "use 0"},
 		{"bench -C 2", "", "--report_cputime", "neither 0 nor 1"},
 		{"bench -K 20", "", "-K 20", "less than -n"},
-		{"bench -G 3", "", "-G 3", "needs a CUDA device, host memory is the device in this build"},
+		{"bench -G 3", "", "-G 3", "there are no CUDA kernels here"},
 		{"bench -R 1", "", "-R 1", "leave -R out"},
 		{"bench -y 1", "", "-y 1", "leave -y out"},
 		{"bench -V 8", "", "-V 8", "leave -V out"},
