@@ -53,13 +53,18 @@ var goldenRuns = map[string]func(c *Config){
 
 func goldenOutcome(t *testing.T, set func(c *Config)) outcome {
 	t.Helper()
+	return goldenOutcomeOn(t, newComms(t, 0, 0, 1, 1), set)
+}
+
+func goldenOutcomeOn(t *testing.T, comms []*hfreduce.Comm, set func(c *Config)) outcome {
+	t.Helper()
 	cfg := small()
 	cfg.Args = []string{"hfreduce", "bench", "-b", "4"}
 	cfg.Env = []string{"HFREDUCE_SECRET=hush", "HFREDUCE_JOB_ID=7", "HOME=/root", "RANK=0", "NCCL_TESTS_MIN_BW=1"}
 	cfg.hooks.clock = fakeClock(7*time.Microsecond, 11*time.Microsecond, 1300*time.Nanosecond)
 	cfg.hooks.now = func() time.Time { return time.Date(2026, 11, 24, 12, 30, 59, 0, time.UTC) }
 	set(&cfg)
-	got := runOn(t.Context(), cfg, newComms(t, 0, 0, 1, 1))
+	got := runOn(t.Context(), cfg, comms)
 	if got.err != nil {
 		t.Fatal(got.err)
 	}

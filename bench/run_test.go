@@ -12,10 +12,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // small returns a configuration that is quick: a few sizes, few iterations.
 func small() Config {
@@ -28,7 +25,12 @@ func small() Config {
 // newComms returns the communicators of ranks on nodes, all in this process.
 func newComms(t *testing.T, nodeOf ...int) []*hfreduce.Comm {
 	t.Helper()
-	comms, err := hfreduce.NewLocal(nodeOf, hfreduce.Options{Timeout: time.Minute})
+	return newCommsWith(t, hfreduce.Options{Timeout: time.Minute}, nodeOf...)
+}
+
+func newCommsWith(t *testing.T, o hfreduce.Options, nodeOf ...int) []*hfreduce.Comm {
+	t.Helper()
+	comms, err := hfreduce.NewLocal(nodeOf, o)
 	if err != nil {
 		t.Fatal(err)
 	}
