@@ -100,6 +100,22 @@ test-rdma: ## hosts with software RDMA devices in a virtual machine (Debian; as 
 		-b bin/rdma/hfreduce $(foreach p,$(notdir $(RDMA_TESTED)),-b bin/rdma/$(p).test) \
 		-- bash /test/guest-tests $(RDMA_STEPS)
 
+# What test-gpu and bench-gpu run, in a folder that can be taken to a machine without Go (and copied there as it is).
+.PHONY: gpu-binaries
+gpu-binaries: ## bin/gpu: the program, tests and scripts for a machine with a GPU, which needs no Go
+	@mkdir -p bin/gpu
+	CGO_ENABLED=1 $(GO) build $(BUILDFLAGS) -ldflags=-s -o bin/gpu/hfreduce ./cmd/hfreduce
+	for p in cuda hfreduce bench; do CGO_ENABLED=1 $(GO) test -c -trimpath -ldflags=-s -o bin/gpu/$$p.test ./$$p; done
+	cp testdata/gpu/* bin/gpu/
+
+.PHONY: test-gpu
+test-gpu: gpu-binaries ## tests on this machine's NVIDIA GPU (elsewhere: bin/gpu/run-tests)
+	bin/gpu/run-tests
+
+.PHONY: bench-gpu
+bench-gpu: gpu-binaries ## allreduce on this machine's GPUs, beside PyTorch's gloo where it is (elsewhere: bin/gpu/run-bench)
+	bin/gpu/run-bench
+
 .PHONY: check-cuda-abi
 check-cuda-abi: ## hold cuda/abi.h against CUDA's headers, where there are some (CUDA_HOME, NVCC)
 	CC='$(CC)' .ci/cuda-abi
