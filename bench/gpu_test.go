@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,6 +232,51 @@ func TestGPUTimeoutWhileTheStreamIsWaitedFor(t *testing.T) {
 	w := r.walk(test, test.collective.shape(64, 4, 2), false)
 	if _, err := r.time(ctx, &w); !errors.Is(err, hfreduce.ErrAborted) && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want the end of the time", err)
+	}
+	if err := errors.Join(r.send.free(), r.recv.free(), g.close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The time of the calls ends when the stream has done them, not when they are started.
+func TestGPUTimeIncludesTheStream(t *testing.T) {
+	needGPU(t)
+	g, err := openGPU(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	word, err := g.staging.Word(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := smallOnGPU()
+	cfg.Iters = 2
+	cfg.hooks.defaults()
+	r := &rank{cfg: &cfg, ranks: 1, max: 64, gpu: g, comm: newGPUComms(t, 0)[0]}
+	for _, a := range []*area{&r.send, &r.recv} {
+		if *a, err = r.newArea(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looks, early := 0, false
+	r.clock = func() time.Duration { // at the beginning; before and after each of two starts; at the end
+		switch looks++; looks {
+		case 5:
+			go atomic.StoreUint32(word.Host, 1)
+		case 6:
+			early = atomic.LoadUint32(word.Host) == 0
+		}
+		return 0
+	}
+	g.list.Reset()
+	g.list.Wait(g.stream, word, 1)
+	if err := g.Run(&g.list); err != nil {
+		t.Fatal(err)
+	}
+	test := test{AllReduce, hfreduce.TypeFloat32, Sum, -1}
+	w := r.walk(test, test.collective.shape(64, 4, 1), true)
+	if _, err := r.time(t.Context(), &w); err != nil || looks != 6 || early {
+		t.Errorf("%v, %d looks at the clock, the last one before the stream was done: %t", err, looks, early)
 	}
 	if err := errors.Join(r.send.free(), r.recv.free(), g.close()); err != nil {
 		t.Error(err)

@@ -92,7 +92,8 @@ func phasesHead() string {
 		names += fmt.Sprintf("  %7s  %6s", "time", "rate")
 		units += fmt.Sprintf("  %7s  %6s", "(us)", "(GB/s)")
 	}
-	return "#\n# Phases of a call, the mean of the ranks; they overlap. Call: what the caller waits for it to return, mean and maximum\n" +
+	return "#\n# Phases of a call, the mean of the ranks; they overlap. Rates are of the bytes that a rank copies, sends or receives, and of\n" +
+		"# the buffer for reduce. Call: how long the caller waits until the asynchronous call returns, mean and maximum\n" +
 		fmt.Sprintf("# %10s  %8s  %6s  %6s  %5s  %7s%s  %16s\n", "", "", "", "", "", "", over, "call      ") +
 		fmt.Sprintf("# %10s  %8s  %6s  %6s  %5s  %7s%s  %7s  %7s\n", "size", "type", "redop", "root", "place", "time", names, "mean", "max") +
 		fmt.Sprintf("# %10s  %8s  %6s  %6s  %5s  %7s%s  %7s  %7s\n", "(B)", "", "", "", "", "(us)", units, "(us)", "(us)")
