@@ -99,6 +99,10 @@ func DefaultConfig() Config {
 // RanksPerProcess returns how many ranks each process runs.
 func (c *Config) RanksPerProcess() int { return c.Threads }
 
+// maxThreadsOnGPU is how many ranks of a process can use GPUs: each has three streams, and CUDA has 32 queues for those of a
+// process. Where streams of two ranks share a queue, one's work may stand behind its own wait for the other's.
+const maxThreadsOnGPU = 10
+
 // maxTimeout is the longest Timeout.
 const maxTimeout = math.MaxInt32 * time.Second
 
@@ -126,6 +130,7 @@ func (c *Config) Validate() error {
 	fault(c.PerIterSkip < 0 || c.PerIterSkip > 0 && c.PerIterSkip >= c.Iters, "-K %d leaves no iteration of -n %d for -I; give less than -n", c.PerIterSkip, c.Iters)
 	fault(c.Threads < 1, "-t %d: give at least 1 thread", c.Threads)
 	fault(c.GPUs < 0, "-g %d is negative; give the number of GPUs to use, 0 for host memory", c.GPUs)
+	fault(c.GPUs > 0 && c.Threads > maxThreadsOnGPU, "-t %d: the ranks of a process share its queues to the GPUs, which are enough for %d; start more processes instead (-np)", c.Threads, maxThreadsOnGPU)
 	fault(c.GPUs > 0 && c.Registered, "--registered is about host memory; leave it out, or -g")
 	fault(c.Phases && c.GPUs == 0, "--phase tells of calls on GPU memory; add -g 1 or more")
 	fault(c.Root < AllRoots, "-r %d: give a rank, or all", c.Root)

@@ -57,11 +57,13 @@ type copier struct {
 	chunk  int64
 	host   *cuda.HostMemory
 	device cuda.Ptr
-	second cuda.Stream
-	ways   [2]way // to the host, to the device
+	second cuda.Stream // 0 for the default stream
+	ways   [2]way      // to the host, to the device
 }
 
-func newCopier(g *gpu, chunk int64) (c *copier, err error) {
+// newCopier takes what copies need. The ranks of one process share a stream for the second way: each stream that they make
+// takes one of the process's few queues to the GPU away from the collectives (maxThreadsOnGPU).
+func newCopier(g *gpu, chunk int64, alone bool) (c *copier, err error) {
 	c = &copier{gpu: g, chunk: chunk}
 	defer func() {
 		if err != nil {
@@ -74,8 +76,10 @@ func newCopier(g *gpu, chunk int64) (c *copier, err error) {
 	if c.device, err = g.Malloc(2 * chunk); err != nil {
 		return c, err
 	}
-	if c.second, err = g.NewStream(false); err != nil {
-		return c, err
+	if alone {
+		if c.second, err = g.NewStream(false); err != nil {
+			return c, err
+		}
 	}
 	c.ways = [2]way{
 		{cuda.ToHost, g.stream, 0, c.device},
@@ -131,7 +135,7 @@ func (r *rank) copyTimed(ctx context.Context, c *copier, ways []way, n int) (flo
 func (r *rank) measureCopies(ctx context.Context) (l copyLimits, err error) {
 	l = copyLimits{ranks: r.control.comm.WorldSize(), chunk: copyBytes(r.cfg)}
 	_, l.gpus = r.sharers()
-	c, err := newCopier(r.gpu, l.chunk)
+	c, err := newCopier(r.gpu, l.chunk, r.cfg.Threads == 1)
 	if err != nil {
 		return l, fmt.Errorf("bench: copy limits: %w", err)
 	}
