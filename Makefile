@@ -35,7 +35,7 @@ bench: build ## build, then sum 8 B to 64 MiB over 4 ranks on 2 virtual nodes, v
 	bin/hfreduce bench -np 4 --nodes 2 -b 8 -e 64M -f 2
 
 .PHONY: test
-test: test-race test-nocgo test-kernels test-nvml ## all tests: with the race detector, without cgo, of the kernels' generator, of NVML
+test: test-race test-nocgo test-kernels test-fakecuda test-nvml ## all tests: with the race detector, without cgo, of the kernels' generator, of NVML
 
 .PHONY: test-race
 test-race: ## all tests with the race detector
@@ -105,8 +105,9 @@ test-rdma: ## hosts with software RDMA devices in a virtual machine (Debian; as 
 gpu-binaries: ## bin/gpu: the program, tests and scripts for a machine with a GPU, which needs no Go
 	@mkdir -p bin/gpu
 	CGO_ENABLED=1 $(GO) build $(BUILDFLAGS) -ldflags=-s -o bin/gpu/hfreduce ./cmd/hfreduce
+	CGO_ENABLED=1 $(GO) build $(BUILDFLAGS) -ldflags=-s -buildmode=c-shared -o bin/gpu/libinprocess.so ./testdata/gpu/inprocess
 	for p in cuda hfreduce bench; do CGO_ENABLED=1 $(GO) test -c -trimpath -ldflags=-s -o bin/gpu/$$p.test ./$$p; done
-	cp testdata/gpu/* bin/gpu/
+	find testdata/gpu -maxdepth 1 -type f -exec cp {} bin/gpu/ \;
 
 .PHONY: test-gpu
 test-gpu: gpu-binaries ## tests on this machine's NVIDIA GPU (elsewhere: bin/gpu/run-tests)
@@ -121,10 +122,8 @@ check-cuda-abi: ## hold cuda/abi.h against CUDA's headers, where there are some 
 	CC='$(CC)' .ci/cuda-abi
 
 .PHONY: prove-gpu
-prove-gpu: export CGO_ENABLED = 1
-prove-gpu: build ## on a GPU: a trace of allreduces shows copies and no kernel (testdata/gpu/README.md; exit 77 without CUDA)
-	$(GO) build $(BUILDFLAGS) -buildmode=c-shared -o bin/gpu/libinprocess.so ./testdata/gpu/inprocess
-	testdata/gpu/prove bin/hfreduce bin/gpu/libinprocess.so
+prove-gpu: gpu-binaries ## on a GPU: a trace of allreduces shows copies and no kernel (elsewhere: bin/gpu/prove; exit 77 without CUDA)
+	bin/gpu/prove bin/gpu/hfreduce bin/gpu/libinprocess.so
 
 .PHONY: test-exhaustive
 test-exhaustive: ## conversions of every float32 there is (20 min)
