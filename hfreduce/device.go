@@ -4,6 +4,7 @@ package hfreduce
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -72,6 +73,12 @@ func (c *Comm) number(k *call) {
 // done.
 func (c *Comm) startOrdered(r *Request) error {
 	k := &r.call
+	if !k.fills() && k.src.device { // nobody looks at it
+		k.src = Buffer{}
+	}
+	if !k.drains() && k.dst.device {
+		k.dst = Buffer{}
+	}
 	c.devices.order.Lock()
 	defer c.devices.order.Unlock()
 	var g *gpu
@@ -221,7 +228,9 @@ func (c *Comm) endDraining() {
 	d := &c.devices
 	if g := d.gpu.Load(); g != nil && !d.awaited {
 		d.awaited = true
+		severed := c.engine.Sever()
 		idle, err := g.awaitIdle(releaseGrace)
+		err = errors.Join(severed, err)
 		c.log.Info("GPU after a fault", "rank", c.rank, "idle", idle, "error", err)
 	}
 	d.mu.Lock()

@@ -60,7 +60,13 @@ func newWorld(t testing.TB, nodeOf []int, o Options) []*Comm {
 // newWorldOver is newWorld with each rank's transport wrapped.
 func newWorldOver(t *testing.T, nodeOf []int, wrap func(rank int, inner transport.Transport) transport.Transport) []*Comm {
 	t.Helper()
-	o := Options{WorldSize: len(nodeOf), Timeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler), CUDA: CUDAOff}
+	return newWorldOverWith(t, nodeOf, Options{CUDA: CUDAOff}, wrap)
+}
+
+// newWorldOverWith is newWorldOver with options.
+func newWorldOverWith(t *testing.T, nodeOf []int, o Options, wrap func(rank int, inner transport.Transport) transport.Transport) []*Comm {
+	t.Helper()
+	o.WorldSize, o.Timeout, o.Logger = len(nodeOf), 30*time.Second, slog.New(slog.DiscardHandler)
 	o.defaults()
 	w := newLocalWorld(nodeOf)
 	comms, members := make([]*Comm, len(nodeOf)), make([]int, len(nodeOf))

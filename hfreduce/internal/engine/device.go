@@ -59,10 +59,11 @@ func (m *memory) poisonWord() *uint32 { return (*uint32)(unsafe.Pointer(&m.base[
 // device is what an engine knows of its device.
 type device struct {
 	flags    *deviceLines
-	released atomic.Bool
-	runs     []Run  // scratch
-	bounced  uint32 // the last small reduction that this rank has settled
-	seen     uint32 // the last one that the device was seen to have drained
+	released [2]atomic.Bool // by direction: what the device waits for before it drains, and before it fills
+	adapters atomic.Bool    // links read the slots by themselves: they must be closed before the device may fill them
+	runs     []Run          // scratch
+	bounced  uint32         // the last small reduction that this rank has settled
+	seen     uint32         // the last one that the device was seen to have drained
 	clock    phaseClock
 }
 
@@ -91,26 +92,65 @@ func (d *device) reached(f DeviceFlag, n uint32) bool {
 // releasedBy is added to a word when the device shall wait for it no more.
 const releasedBy = 1 << 30
 
+// The directions of device.released.
+const (
+	drains = iota
+	fills
+)
+
+// direction returns which one a word of the engine belongs to.
+func direction(f DeviceFlag) int {
+	if f == Open || f == BounceOpen {
+		return fills
+	}
+	return drains
+}
+
 // raise lets the device pass a number.
 func (d *device) raise(f DeviceFlag, n uint32) {
 	atomic.StoreUint32(d.word(f), n)
-	if d.released.Load() {
+	if d.released[direction(f)].Load() {
 		atomic.StoreUint32(d.word(f), n+releasedBy)
 	}
 }
 
-// ReleaseDevice lets the device pass all that it waits for, and will be given, so that its streams come to an end. It may then
+// release lets the device pass all that it waits for in a direction, and will be given.
+func (d *device) release(way int) {
+	if d.released[way].Swap(true) {
+		return
+	}
+	for f := Open; f <= BounceResult; f++ {
+		if direction(f) == way {
+			atomic.AddUint32(d.word(f), releasedBy)
+		}
+	}
+}
+
+// ReleaseDevice lets the device come to an end with all that it has been given, without waiting for anything. It may then
 // overwrite what other ranks of the node still read: they find the mark that is left for them before they call a result
-// good. The engine must be broken. It may be called from any goroutine.
+// good. Where adapters read the slots by themselves it may only fill them after Sever. The engine must be broken. It may be
+// called from any goroutine.
 func (e *Engine) ReleaseDevice() {
-	d := e.device
-	if d == nil || d.released.Swap(true) {
+	if e.device == nil {
 		return
 	}
 	atomic.StoreUint32(e.mem.poisonWord(), 1)
-	for f := Open; f <= BounceResult; f++ {
-		atomic.AddUint32(d.word(f), releasedBy)
+	e.device.release(drains)
+	if !e.device.adapters.Load() {
+		e.device.release(fills)
 	}
+}
+
+// Sever completes ReleaseDevice, on the goroutine that runs the engine: it closes links whose adapters read the slots.
+func (e *Engine) Sever() (err error) {
+	if e.device == nil {
+		return nil
+	}
+	if e.device.adapters.Load() {
+		err = e.CloseLinks()
+	}
+	e.device.release(fills)
+	return err
 }
 
 // errPoisoned is the error of a rank whose result may be of overwritten inputs.

@@ -221,6 +221,9 @@ func (e *Engine) AddLink(rank int, l transport.Link) {
 	e.carriers[rank].Peers.Add(1)
 	e.redirect[rank], _ = l.(transport.Redirector)
 	e.selective[rank], _ = l.(transport.Selective)
+	if e.device != nil && e.selective[rank] != nil {
+		e.device.adapters.Store(true)
+	}
 	e.open = append(e.open, openLink{l, rank})
 	l.Grant(e.mem.through() + uint32(e.mem.slots) + 1) // the next advance grants the same to the older links
 }
