@@ -39,6 +39,21 @@ func (g *gpuRank) check(p cuda.Ptr, ranks, round, count int) error {
 	return nil
 }
 
+// sum sums what the ranks give in a round, and checks the sum in the order of the stream.
+func (g *gpuRank) sum(ctx context.Context, c *Comm, round, count int) error {
+	g.used = 0
+	p, err := g.fill(c.Rank(), round, count)
+	if err != nil {
+		return err
+	}
+	b := Device(p, count, TypeUint32, g.stream)
+	r, err := c.AllReduceAsync(b, b, Sum)
+	if err != nil {
+		return err
+	}
+	return errors.Join(g.check(p, c.WorldSize(), round, count), r.Wait(ctx))
+}
+
 // onGPU calls f with this rank's GPU.
 func onGPU(c *Comm, f func(g *gpuRank) error) error {
 	n, err := cuda.DeviceCount()
@@ -56,17 +71,7 @@ func onGPU(c *Comm, f func(g *gpuRank) error) error {
 func roleGPUSum(ctx context.Context, c *Comm) error {
 	return onGPU(c, func(g *gpuRank) error {
 		for round, count := range []int{1, 100, 40_000, 3, 1_000_000, 70_001, 0, 2_500_000} {
-			g.used = 0
-			p, err := g.fill(c.Rank(), round, count)
-			if err != nil {
-				return err
-			}
-			b := Device(p, count, TypeUint32, g.stream)
-			r, err := c.AllReduceAsync(b, b, Sum)
-			if err != nil {
-				return err
-			}
-			if err := errors.Join(g.check(p, c.WorldSize(), round, count), r.Wait(ctx)); err != nil {
+			if err := g.sum(ctx, c, round, count); err != nil {
 				return err
 			}
 		}
@@ -135,17 +140,7 @@ func roleGPUFree(ctx context.Context, c *Comm) error {
 		}()
 		const count, rounds = 700_000, 30
 		for round := range rounds {
-			g.used = 0
-			p, err := g.fill(c.Rank(), round, count)
-			if err != nil {
-				return err
-			}
-			b := Device(p, count, TypeUint32, g.stream)
-			r, err := c.AllReduceAsync(b, b, Sum)
-			if err != nil {
-				return err
-			}
-			if err := errors.Join(g.check(p, c.WorldSize(), round, count), r.Wait(ctx)); err != nil {
+			if err := g.sum(ctx, c, round, count); err != nil {
 				return err
 			}
 		}

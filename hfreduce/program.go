@@ -156,42 +156,37 @@ func (g *gpu) catchUp(first uint32) {
 
 // fill copies an item's input into its slot.
 func (g *gpu) fill(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
-	if !k.fills() {
-		return
+	if k.fills() {
+		g.runs = g.transfers.Fills(g.runs[:0], r, cut, seq)
+		g.transfer(&g.in, k.src.addr, cuda.ToHost, seq)
 	}
-	if g.runs = g.transfers.Fills(g.runs[:0], r, cut, seq); len(g.runs) == 0 {
-		return
-	}
-	g.in.begin(&g.list, seq)
-	for i := range g.runs {
-		run := &g.runs[i]
-		host, device := g.segment.at(run.Segment), k.src.addr+cuda.Ptr(run.Buffer)
-		if run.Rows == 1 {
-			g.list.Copy(g.in.stream, host, device, run.Bytes, cuda.ToHost)
-			continue
-		}
-		g.list.Copy2D(g.in.stream, host, run.Stride, device, run.Bytes, run.Bytes, int64(run.Rows), cuda.ToHost)
-	}
-	g.in.end(&g.list, seq)
 }
 
 // drain copies an item's result out of its slot.
 func (g *gpu) drain(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
-	if !k.drains() {
+	if k.drains() {
+		g.runs = g.transfers.Drains(g.runs[:0], r, cut, seq)
+		g.transfer(&g.out, k.dst.addr, cuda.ToDevice, seq)
+	}
+}
+
+// transfer gives the copies of g.runs between a buffer and the segment.
+func (g *gpu) transfer(l *lane, buffer cuda.Ptr, kind cuda.Kind, seq uint32) {
+	if len(g.runs) == 0 {
 		return
 	}
-	if g.runs = g.transfers.Drains(g.runs[:0], r, cut, seq); len(g.runs) == 0 {
-		return
-	}
-	g.out.begin(&g.list, seq)
+	l.begin(&g.list, seq)
 	for i := range g.runs {
 		run := &g.runs[i]
-		host, device := g.segment.at(run.Segment), k.dst.addr+cuda.Ptr(run.Buffer)
+		dst, dstPitch, src, srcPitch := g.segment.at(run.Segment), run.Stride, buffer+cuda.Ptr(run.Buffer), run.Bytes
+		if kind == cuda.ToDevice {
+			dst, dstPitch, src, srcPitch = src, srcPitch, dst, dstPitch
+		}
 		if run.Rows == 1 {
-			g.list.Copy(g.out.stream, device, host, run.Bytes, cuda.ToDevice)
+			g.list.Copy(l.stream, dst, src, run.Bytes, kind)
 			continue
 		}
-		g.list.Copy2D(g.out.stream, device, run.Bytes, host, run.Stride, run.Bytes, int64(run.Rows), cuda.ToDevice)
+		g.list.Copy2D(l.stream, dst, dstPitch, src, srcPitch, run.Bytes, int64(run.Rows), kind)
 	}
-	g.out.end(&g.list, seq)
+	l.end(&g.list, seq)
 }
