@@ -138,6 +138,7 @@ func (c *Comm) join(ctx context.Context) error {
 		Timeout: max(0, c.opts.Timeout), Notice: noticeDelay(c.rank), OnNotice: func() { c.journal.tell(c) },
 	}
 	if c.devices.made {
+		cfg.Helpers = c.helpers()
 		cfg.OnDrain, cfg.Pump = func() { c.devices.complete(c) }, c.devices.pump
 	}
 	if c.engine, err = engine.New(cfg); err != nil {

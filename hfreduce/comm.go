@@ -219,6 +219,7 @@ func (c *Comm) Close(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	c.release()
+	c.engine.Close()
 	errs = append(errs, c.engine.CloseLinks(), c.registered.close(), c.bell.Close())
 	if !left {
 		errs = append(errs, c.segment.Close())

@@ -180,12 +180,19 @@ func (f *processFabric) listen(l func(scope string, v verdict)) (cancel func()) 
 func (f *processFabric) strangers() (accepted, refused uint64) { return f.session.Listener().Stats() }
 
 // policy looks at the ranks with which this one shares processors, whatever node they count as.
-func (f *processFabric) policy() wait.Policy {
+func (f *processFabric) policy() wait.Policy { return wait.DefaultPolicy(sharing(f.seats(), f.self)) }
+
+func (f *processFabric) share() (ranks, processors int) {
+	ranks, processors, _ = sharing(f.seats(), f.self)
+	return ranks, processors
+}
+
+func (f *processFabric) seats() []bootstrap.Seat {
 	seats := make([]bootstrap.Seat, len(f.peers))
 	for rank, p := range f.peers {
 		seats[rank] = p.Seat
 	}
-	return wait.DefaultPolicy(sharing(seats, f.self))
+	return seats
 }
 
 // sharing returns with how many ranks, itself included, a rank shares how many processors, and whether some of them are of

@@ -5,6 +5,7 @@ package hfreduce
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ func (o *Options) checkCUDA() (errs []error) {
 	if o.DeviceSlots < 1 || o.DeviceSlots > maxSlots {
 		errs = append(errs, fmt.Errorf("DeviceSlots %d is not within 1..%d", o.DeviceSlots, maxSlots))
 	}
+	if o.DeviceThreads < 0 || o.DeviceThreads > maxDeviceThreads {
+		errs = append(errs, fmt.Errorf("DeviceThreads %d is not within 0..%d", o.DeviceThreads, maxDeviceThreads))
+	}
 	return errs
 }
 
@@ -46,6 +50,22 @@ func (o *Options) devices() (bool, error) {
 		return cuda.InProcess(), nil
 	}
 	return false, nil
+}
+
+// What DeviceThreads may be, and what it is at most by itself: where four processors add for a rank they keep up with its
+// copies, and others want processors, too.
+const (
+	maxDeviceThreads     = 64
+	defaultDeviceThreads = 4
+)
+
+// helpers returns how many threads help this rank to add.
+func (c *Comm) helpers() int {
+	if c.opts.DeviceThreads > 0 {
+		return c.opts.DeviceThreads - 1
+	}
+	ranks, processors := c.fabric.share()
+	return min(processors/max(1, ranks), defaultDeviceThreads, runtime.GOMAXPROCS(0)) - 1
 }
 
 // In a communicator made for GPUs the chunk grows with the buffer. What a chunk costs (7 us of calls, 5 us between two

@@ -157,7 +157,7 @@ func TestDeviceMismatchIsFound(t *testing.T) {
 // error says that memory stays mapped, and nothing is unmapped under the GPU, which the fake would not survive.
 func TestDeviceCloseLeavesWhatTheGPUMayTouch(t *testing.T) {
 	gpus := needCUDA(t)
-	g, err := openGPURank(gpus - 1)
+	g, err := openGPURank(gpus-1, roomy)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func onGPU(c *Comm, f func(g *gpuRank) error) error {
 	if err != nil {
 		return err
 	}
-	g, err := openGPURank(c.LocalRank() % n)
+	g, err := openGPURank(c.LocalRank()%n, roomy)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func onGPU(c *Comm, f func(g *gpuRank) error) error {
 // roleGPUSum sums buffers of several sizes, and checks the sums.
 func roleGPUSum(ctx context.Context, c *Comm) error {
 	return onGPU(c, func(g *gpuRank) error {
-		for round, count := range []int{1, 100, 40_000, 3, 1_000_000, 70_001, 0, 2_500_000} {
+		for round, count := range []int{1, 100, 40_000, 3, 1_000_000, 70_001, 0, 1_300_000} {
 			if err := g.sum(ctx, c, round, count); err != nil {
 				return err
 			}
@@ -138,7 +138,7 @@ func roleGPUFree(ctx context.Context, c *Comm) error {
 				}
 			}
 		}()
-		const count, rounds = 700_000, 30
+		const count, rounds = 700_000, 12
 		for round := range rounds {
 			if err := g.sum(ctx, c, round, count); err != nil {
 				return err

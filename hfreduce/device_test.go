@@ -27,18 +27,16 @@ type gpuRank struct {
 	*cuda.Device
 	stream cuda.Stream
 	pinned *cuda.HostMemory
-	memory cuda.Ptr // deviceBytes of it; to free it during collectives would wait for those of other ranks of this process
+	memory cuda.Ptr // of size; to free it during collectives would wait for those of other ranks of this process
+	size   int64
 	used   int64
 	word   cuda.Word // a producer waits for it (hold)
 	held   uint32
 	list   cuda.Commands
 }
 
-// What a rank has: pinned memory for one buffer and a word before it, and device memory.
-const (
-	pinnedBytes = 80 << 20
-	deviceBytes = 160 << 20
-)
+// roomy is what a rank of most tests has of memory: of the GPU for its buffers, and pinned for one of them.
+const roomy = 16 << 20
 
 // needCUDA returns the number of GPUs, and skips the test where there is no CUDA library, not even the fake one.
 func needCUDA(t testing.TB) int {
@@ -57,19 +55,19 @@ func needCUDA(t testing.TB) int {
 	return n
 }
 
-// openGPURank opens a GPU.
-func openGPURank(ordinal int) (g *gpuRank, err error) {
-	g = &gpuRank{}
+// openGPURank opens a GPU, with so many bytes.
+func openGPURank(ordinal int, bytes int64) (g *gpuRank, err error) {
+	g = &gpuRank{size: bytes}
 	if g.Device, err = cuda.Open(ordinal); err != nil {
 		return nil, err
 	}
-	if g.pinned, err = g.HostAlloc(pinnedBytes); err != nil {
+	if g.pinned, err = g.HostAlloc(bytes + 64); err != nil {
 		return nil, err
 	}
 	if g.word, err = g.pinned.Word(0); err != nil {
 		return nil, err
 	}
-	if g.memory, err = g.Malloc(deviceBytes); err != nil {
+	if g.memory, err = g.Malloc(bytes); err != nil {
 		return nil, err
 	}
 	g.stream, err = g.NewStream(false)
@@ -88,6 +86,12 @@ const ranksPerGPU = 4
 // newGPUWorld is newWorld with a GPU for each rank, several ranks sharing one where there are not enough.
 func newGPUWorld(t testing.TB, nodeOf []int, o Options) ([]*Comm, []*gpuRank) {
 	t.Helper()
+	return newGPUWorldOf(t, nodeOf, o, roomy)
+}
+
+// newGPUWorldOf is newGPUWorld with so many bytes for each rank.
+func newGPUWorldOf(t testing.TB, nodeOf []int, o Options, bytes int64) ([]*Comm, []*gpuRank) {
+	t.Helper()
 	gpus := needCUDA(t)
 	if fakecuda.Real() && len(nodeOf) > gpus*ranksPerGPU {
 		testreq.Missing(t, "gpus", fmt.Sprintf("%d ranks of one process on %d GPUs", len(nodeOf), gpus))
@@ -95,7 +99,7 @@ func newGPUWorld(t testing.TB, nodeOf []int, o Options) ([]*Comm, []*gpuRank) {
 	o.CUDA = CUDAOn
 	ranks := make([]*gpuRank, len(nodeOf))
 	for r := range ranks {
-		g, err := openGPURank(r % gpus)
+		g, err := openGPURank(r%gpus, bytes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,8 +119,8 @@ var smallDeviceChunks = Options{ChunkBytes: 4096, Slots: 3, DeviceChunkBytes: 40
 // room returns device memory.
 func (g *gpuRank) room(bytes int) (cuda.Ptr, error) {
 	p := g.memory + cuda.Ptr(g.used)
-	if g.used += (int64(bytes) + 63) / 64 * 64; g.used > deviceBytes {
-		return 0, fmt.Errorf("the test uses more than %d bytes of device memory", deviceBytes)
+	if g.used += (int64(bytes) + 63) / 64 * 64; g.used > g.size {
+		return 0, fmt.Errorf("the test uses more than %d bytes of device memory", g.size)
 	}
 	return p, nil
 }
@@ -438,7 +442,7 @@ func repeated(block []byte, bytes int) []byte {
 // TestDeviceLargeBuffers sums buffers of up to 64 MiB over two nodes of four ranks with the default options. What a rank gives
 // repeats itself with a period that has nothing in common with chunks and shards, so that a chunk in a wrong place shows.
 func TestDeviceLargeBuffers(t *testing.T) {
-	comms, gpus := newGPUWorld(t, blocks(8, 2), Options{})
+	comms, gpus := newGPUWorldOf(t, blocks(8, 2), Options{}, 64<<20)
 	const period = 12_347
 	sum := make([]byte, 4*period)
 	for i := range period {
@@ -459,4 +463,23 @@ func TestDeviceLargeBuffers(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestDeviceThreadsGiveTheSameBits lets three threads add for each rank.
+func TestDeviceThreadsGiveTheSameBits(t *testing.T) {
+	for _, name := range []string{"1x1", "2x1", "2x2"} {
+		t.Run(name, func(t *testing.T) {
+			nodeOf := layouts[name]
+			comms, gpus := newGPUWorld(t, nodeOf, Options{DeviceThreads: 3})
+			const d, count = TypeBFloat16, 3_000_001
+			in := inputs(d, count, len(comms), 10)
+			want := newOracle(t, nodeOf, d, Avg, factorOf).reduce(schedule.AllReduce, in, d.Size(), -1)
+			each(t, comms, func(c *Comm) error {
+				g := gpus[c.Rank()]
+				return g.expect("average", in[c.Rank()], want, func(p cuda.Ptr) (*Request, error) {
+					return c.AllReduceAsync(Device(p, count, d, g.stream), Device(p, count, d, g.stream), Avg)
+				})
+			})
+		})
+	}
 }

@@ -34,6 +34,8 @@ type fabric interface {
 	strangers() (accepted, refused uint64)
 	// policy says how ranks wait here.
 	policy() wait.Policy
+	// share returns with how many ranks, itself included, this one shares how many processors.
+	share() (ranks, processors int)
 	// close is called when the rank's last communicator closes.
 	close(ctx context.Context) error
 }

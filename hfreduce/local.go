@@ -177,4 +177,8 @@ func (f *localFabric) policy() wait.Policy {
 	return wait.LocalPolicy(len(f.world.nodeOf), runtime.GOMAXPROCS(0))
 }
 
+func (f *localFabric) share() (ranks, processors int) {
+	return len(f.world.nodeOf), runtime.GOMAXPROCS(0)
+}
+
 func (f *localFabric) close(context.Context) error { return f.transport_.Close() }

@@ -85,6 +85,9 @@ type Options struct {
 	DeviceChunkBytes int
 	// DeviceSlots takes the place of Slots there. 0: DefaultDeviceSlots.
 	DeviceSlots int
+	// DeviceThreads is how many threads add for this rank in a communicator made for GPUs; ranks may differ. 0: what it has
+	// of processors to itself, at most 4.
+	DeviceThreads int
 	// InitTimeout bounds the meeting of the ranks in Init and Split. 0: DefaultInitTimeout; negative: none.
 	InitTimeout time.Duration
 	// Timeout breaks the Comm when a collective has made no progress for so long. 0: DefaultTimeout; negative: none.
@@ -96,8 +99,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d init_timeout=%v timeout=%v",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.InitTimeout, o.Timeout)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d init_timeout=%v timeout=%v",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.InitTimeout, o.Timeout)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -148,6 +151,7 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 	number(&o.OnePassBytes, "HFREDUCE_ONE_PASS_BYTES")
 	number(&o.DeviceChunkBytes, "HFREDUCE_DEVICE_CHUNK_BYTES")
 	number(&o.DeviceSlots, "HFREDUCE_DEVICE_SLOTS")
+	number(&o.DeviceThreads, "HFREDUCE_DEVICE_THREADS")
 	o.CUDA = cmp.Or(o.CUDA, getenv("HFREDUCE_CUDA"))
 	if v := getenv("HFREDUCE_TIMEOUT"); o.Timeout == 0 && v != "" {
 		d, err := time.ParseDuration(v)

@@ -38,6 +38,7 @@ type Config struct {
 	Notice   time.Duration // without progress, before OnNotice is called, once in a Run; 0: never
 	OnNotice func()
 	Arena    func(local int) ([]byte, error) // memory that a local rank shares (Op.SrcShare)
+	Helpers  int                             // goroutines that help to add what devices copy
 	OnDrain  func()                          // called when this rank, or its device, is through with more (Through)
 	Pump     func() (moved bool, err error)  // called with every look for work, where the device needs somebody's help
 }
@@ -58,6 +59,7 @@ type Engine struct {
 	limit   uint32 // what was last granted to the peers
 
 	device *device // nil where there is none
+	team   *team   // nil without helpers
 
 	links     []transport.Link       // by rank, nil where there is none
 	open      []openLink             // the same, without gaps
@@ -164,6 +166,9 @@ func New(cfg Config) (*Engine, error) {
 		e.ring[i].own = make([]Shard, 0, (e.mem.shards+e.localSize-1)/e.localSize)
 		e.ring[i].away = make([]bool, cap(e.ring[i].own))
 	}
+	if e.device != nil && cfg.Helpers > 0 {
+		e.team = newTeam(cfg.Helpers, e.localSize+2)
+	}
 	e.srcs = make([][]byte, 0, e.localSize+2)
 	e.part = make([][]byte, 0, e.localSize+2)
 	e.scales = make([]float64, 0, e.localSize+2)
@@ -236,6 +241,13 @@ func (e *Engine) CloseLinks() error {
 	}
 	e.open = nil
 	return errors.Join(errs...)
+}
+
+// Close ends what the engine has started. Nothing must be running, and nothing runs afterwards.
+func (e *Engine) Close() {
+	if e.team != nil {
+		e.team.end()
+	}
 }
 
 // arena maps the memory that a local rank shares, when a collective first reads from it.

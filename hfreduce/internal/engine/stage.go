@@ -120,7 +120,7 @@ func (e *Engine) reduce(it *item, shard int) {
 		scales = nil
 	}
 	if it.parent >= 0 {
-		spec.Reduce(e.partialOf(it, shard, lo, hi), nil, e.srcs, scales)
+		e.add(&spec, e.partialOf(it, shard, lo, hi), scales)
 		return
 	}
 	e.write(it, shard, &spec, scales)

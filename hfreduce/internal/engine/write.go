@@ -41,8 +41,18 @@ func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64)
 		to.Reduce(e.resultOf(it, shard, lo, hi), it.dst[lo:hi], e.srcs, scales)
 	default:
 		to.StreamDst = e.streamSums && it.flow.Pair && it.private // else it is read next, to be sent or copied
-		to.Reduce(e.resultOf(it, shard, lo, hi), nil, e.srcs, scales)
+		e.add(&to, e.resultOf(it, shard, lo, hi), scales)
 	}
+}
+
+// add reduces e.srcs into dst, with helpers where a device takes this rank's data into the slots and out of them: then dst
+// is none of the sources.
+func (e *Engine) add(spec *kernel.Spec, dst []byte, scales []float64) {
+	if e.team != nil && e.op.Filled && e.op.Dst == nil {
+		e.team.add(spec, dst, e.srcs, scales)
+		return
+	}
+	spec.Reduce(dst, nil, e.srcs, scales)
 }
 
 // spread writes bytes [lo,hi) of the item for all ranks of the node, in blocks, of which all but two copies are made while
