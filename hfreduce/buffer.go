@@ -12,26 +12,44 @@ import (
 // caller keeps it alive and untouched until the call returns (or, for asynchronous calls, until the Request is done; for
 // memory of a GPU see [Device]).
 type Buffer struct {
-	p      unsafe.Pointer // host memory
-	addr   cuda.Ptr       // device memory
-	stream cuda.Stream    // of device memory
-	bytes  int
-	dtype  DataType
-	given  bool // tells the zero Buffer from an empty one
-	device bool
+	p     unsafe.Pointer // host memory, or a *deviceMemory
+	bytes int
+	dtype DataType
+	kind  memoryKind // with a fifth field two Buffers would not fit into the registers of a call
 }
+
+// memoryKind tells where a buffer is.
+type memoryKind uint8
+
+const (
+	noMemory memoryKind = iota // the zero Buffer
+	hostMemory
+	gpuMemory
+)
+
+// device reports whether the buffer is in the memory of a GPU.
+func (b Buffer) device() bool { return b.kind == gpuMemory }
+
+// deviceMemory is where memory of a GPU is. It is apart so that buffers, which calls pass on by value, stay small.
+type deviceMemory struct {
+	addr   cuda.Ptr
+	stream cuda.Stream
+}
+
+// gpu returns where a device buffer is.
+func (b Buffer) gpu() *deviceMemory { return (*deviceMemory)(b.p) }
 
 // Host returns the Buffer over a slice in host memory. A slice made by [View] is used in place, others are copied
 // through the node's shared segment.
 func Host[T Element](s []T) Buffer {
 	var zero T
-	return Buffer{p: unsafe.Pointer(unsafe.SliceData(s)), bytes: len(s) * int(unsafe.Sizeof(zero)), dtype: TypeOf[T](), given: true}
+	return Buffer{p: unsafe.Pointer(unsafe.SliceData(s)), bytes: len(s) * int(unsafe.Sizeof(zero)), dtype: TypeOf[T](), kind: hostMemory}
 }
 
 // Bytes returns the Buffer over raw memory that holds elements of type d, at any alignment. len(b) must be a multiple
 // of d.Size(), which the collectives check.
 func Bytes(b []byte, d DataType) Buffer {
-	return Buffer{p: unsafe.Pointer(unsafe.SliceData(b)), bytes: len(b), dtype: d, given: true}
+	return Buffer{p: unsafe.Pointer(unsafe.SliceData(b)), bytes: len(b), dtype: d, kind: hostMemory}
 }
 
 // Device returns the Buffer over count elements of type d in the memory of a GPU, at p. A collective works on it in the
@@ -48,9 +66,9 @@ func Bytes(b []byte, d DataType) Buffer {
 // one GPU. The Comm must have been made for GPUs: see Options.CUDA.
 func Device(p cuda.Ptr, count int, d DataType, s cuda.Stream) Buffer {
 	if count == 0 { // nothing is copied, and no GPU is needed to say so
-		return Buffer{dtype: d, given: true}
+		return Buffer{dtype: d, kind: hostMemory}
 	}
-	return Buffer{addr: p, stream: s, bytes: count * d.Size(), dtype: d, given: count >= 0, device: true}
+	return Buffer{p: unsafe.Pointer(&deviceMemory{p, s}), bytes: count * d.Size(), dtype: d, kind: gpuMemory}
 }
 
 // Count returns the number of elements.
@@ -72,37 +90,29 @@ const perThreadStream = cuda.Stream(2)
 
 // at returns the address. Host and device addresses of a process differ.
 func (b Buffer) at() uintptr {
-	if b.device {
-		return uintptr(b.addr)
+	if b.device() {
+		return uintptr(b.gpu().addr)
 	}
 	return uintptr(b.p)
 }
 
-// raw returns host memory as bytes.
+// raw returns host memory as bytes; of a device buffer it means nothing.
 func (b Buffer) raw() []byte { return unsafe.Slice((*byte)(b.p), b.bytes) }
-
-// rawOr returns host memory as bytes, and of a device buffer the memory that stands for it.
-func (b Buffer) rawOr(standIn []byte) []byte {
-	if b.device {
-		return standIn
-	}
-	return b.raw()
-}
 
 // check reports what is wrong with the buffer alone; name is the parameter's.
 func (b Buffer) check(name string) error {
 	switch {
-	case !b.given && b.device:
+	case b.bytes < 0:
 		return invalidf("%s has a negative count", name)
-	case !b.given:
+	case b.kind == noMemory:
 		return invalidf("%s is the zero Buffer; make it with Host, Bytes or Device", name)
 	case !b.dtype.Valid():
 		return invalidf("%s has the unknown data type %v", name, b.dtype)
 	case b.bytes%b.dtype.Size() != 0:
 		return invalidf("%s has %d bytes, not a multiple of the %d bytes of a %v", name, b.bytes, b.dtype.Size(), b.dtype)
-	case b.device && b.addr == 0 && b.bytes > 0:
+	case b.device() && b.gpu().addr == 0 && b.bytes > 0:
 		return invalidf("%s is %d bytes at the device address 0", name, b.bytes)
-	case b.device && b.stream == perThreadStream:
+	case b.device() && b.gpu().stream == perThreadStream:
 		return invalidf("%s is on the per-thread default stream, which goroutines do not have; give a stream of its own or the legacy default stream", name)
 	}
 	return nil

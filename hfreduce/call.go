@@ -21,8 +21,7 @@ type call struct {
 	in, out  engine.Mapping
 	skipOwn  bool // AllGather whose source already lies in the destination
 
-	place place        // in a communicator made for GPUs
-	route engine.Route // the same
+	place *place // nil unless the communicator was made for GPUs
 }
 
 // signature is what of a call must be equal on all ranks.
@@ -122,7 +121,7 @@ func (c *Comm) payload(k *call) int64 {
 // prepare fills c.op and makes the links that the plan needs and that do not exist yet.
 func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	op := &c.op
-	op.Plan, op.Bytes, op.Chunk = c.plan(k), k.bytes, k.place.chunk
+	op.Plan, op.Bytes = schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root), k.bytes
 	op.Spec = kernel.Spec{DType: kernel.DType(k.dtype), Op: k.op.kernelOp()}
 	op.Scaled, op.Scale = k.op.kind == opPreMulSum, k.op.factor
 	if k.op.kind == opAvg {
@@ -131,16 +130,14 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	op.Tag = c.tag(k, seq)
 	c.journal.begin(c, seq, &k.signature, op.Tag)
 	op.Src, op.Dst, op.In, op.Out = nil, nil, k.in, k.out
-	op.Filled, op.Drained, op.Bounce = k.fills(), k.drains(), k.place.bounce
-	var in, out []byte // where a device buffer's data is for the engine
-	if op.Bounce != 0 {
-		in, out = c.bounceAreas(k)
+	if k.in != engine.Nowhere && !k.src.device() {
+		op.Src = k.src.raw()
 	}
-	if k.in != engine.Nowhere {
-		op.Src = k.src.rawOr(in)
+	if k.out != engine.Nowhere && !k.dst.device() {
+		op.Dst = k.dst.raw()
 	}
-	if k.out != engine.Nowhere {
-		op.Dst = k.dst.rawOr(out)
+	if k.place != nil {
+		c.prepareForDevice(k)
 	}
 	op.SkipOwnBlock = k.skipOwn
 	op.SrcShare, op.DstShare = engine.NotShared, engine.NotShared
@@ -155,19 +152,6 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 		}
 	}
 	return c.link(ctx, &op.Plan, op.Bytes)
-}
-
-// plan returns the plan of a call.
-func (c *Comm) plan(k *call) schedule.Plan {
-	return schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root)
-}
-
-// bounceAreas returns where a small reduction finds what the GPU has copied, and leaves what it will copy.
-func (c *Comm) bounceAreas(k *call) (in, out []byte) {
-	t := c.engine.Transfers()
-	i, o := t.BounceAt(k.place.bounce)
-	base := c.segment.Base()
-	return base[i : i+k.bytes : i+k.bytes], base[o : o+k.bytes : o+k.bytes]
 }
 
 // tag is the fingerprint by which ranks find out that they make different calls.

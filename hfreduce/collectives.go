@@ -200,7 +200,7 @@ func checkPair(dst, src Buffer) error {
 	if dst.bytes != src.bytes {
 		return invalidf("dst has %d elements and src %d; give both the same count", dst.Count(), src.Count())
 	}
-	if dst.at() != src.at() && dst.overlaps(src) {
+	if dst.p != src.p && dst.at() != src.at() && dst.overlaps(src) {
 		return invalidf("dst and src overlap by part; pass the same buffer twice (in place) or buffers that do not overlap")
 	}
 	return nil

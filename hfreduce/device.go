@@ -3,7 +3,6 @@
 package hfreduce
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/hfreduce/hfreduce/cuda"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 )
 
 // This file orders the collectives of a communicator made for GPUs. The way of a device buffer's data: startOrdered gives the
@@ -35,6 +35,7 @@ type devices struct {
 
 // place is where a collective stands among the others of a communicator made for GPUs.
 type place struct {
+	route  engine.Route
 	chunk  int64  // size of its largest item
 	first  uint32 // its first item; the engine's sequence number
 	items  uint32
@@ -49,16 +50,18 @@ func (p *place) last() uint32 { return p.first + p.items - 1 }
 func (k *call) onDevice() bool { return k.fills() || k.drains() }
 
 // fills and drains report whether the GPU copies what this rank gives, and what it takes.
-func (k *call) fills() bool  { return k.in != engine.Nowhere && k.src.device }
-func (k *call) drains() bool { return k.out != engine.Nowhere && k.dst.device }
+func (k *call) fills() bool  { return k.in != engine.Nowhere && k.src.device() }
+func (k *call) drains() bool { return k.out != engine.Nowhere && k.dst.device() }
 
 // number gives a call its place. c.devices.order is held.
 func (c *Comm) number(k *call) {
 	d := &c.devices
 	t := c.engine.Transfers()
-	k.route = engine.Route{Plan: c.plan(k), Elem: max(1, k.dtype.Size()), In: k.in, Out: k.out, SkipOwnBlock: k.skipOwn}
-	k.place = place{chunk: c.chunkOf(c.payload(k)), first: d.planned}
-	k.place.items = t.Numbers(&k.route.Plan, k.bytes, k.place.chunk)
+	k.place = &place{
+		route: engine.Route{Plan: schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root), Elem: max(1, k.dtype.Size()), In: k.in, Out: k.out, SkipOwnBlock: k.skipOwn},
+		chunk: c.chunkOf(c.payload(k)), first: d.planned,
+	}
+	k.place.items = t.Numbers(&k.place.route.Plan, k.bytes, k.place.chunk)
 	d.planned += k.place.items
 	if k.onDevice() && t.Short(k.kind, k.bytes) {
 		d.bounced++
@@ -69,14 +72,34 @@ func (c *Comm) number(k *call) {
 	}
 }
 
+// prepareForDevice fills c.op with what concerns the GPU. In a small reduction the engine finds what the GPU has copied, and
+// leaves what it will copy, in areas of the segment.
+func (c *Comm) prepareForDevice(k *call) {
+	op, p := &c.op, k.place
+	op.Chunk, op.Filled, op.Drained, op.Bounce = p.chunk, k.fills(), k.drains(), p.bounce
+	var in, out []byte
+	if p.bounce != 0 {
+		t := c.engine.Transfers()
+		i, o := t.BounceAt(p.bounce)
+		base := c.segment.Base()
+		in, out = base[i:i+k.bytes:i+k.bytes], base[o:o+k.bytes:o+k.bytes]
+	}
+	if op.Filled {
+		op.Src = in
+	}
+	if op.Drained {
+		op.Dst = out
+	}
+}
+
 // startOrdered queues a request of a communicator made for GPUs and gives the GPU its part. An error says that nothing was
 // done.
 func (c *Comm) startOrdered(r *Request) error {
 	k := &r.call
-	if !k.fills() && k.src.device { // nobody looks at it
+	if !k.fills() && k.src.device() { // nobody looks at it
 		k.src = Buffer{}
 	}
-	if !k.drains() && k.dst.device {
+	if !k.drains() && k.dst.device() {
 		k.dst = Buffer{}
 	}
 	c.devices.order.Lock()
@@ -177,7 +200,7 @@ func (d *devices) complete(c *Comm) {
 	defer d.mu.Unlock()
 	for len(d.draining) > 0 {
 		r := d.draining[0]
-		p := &r.call.place
+		p := r.call.place
 		if before(item, p.last()) || p.bounce != 0 && before(bounce, p.bounce) || !d.gpu.Load().issued(p) {
 			return
 		}
@@ -259,12 +282,12 @@ func (c *Comm) gpuFor(k *call) (*gpu, error) {
 		if !b.used {
 			continue
 		}
-		a, err := cuda.PointerAttributes(b.addr)
+		a, err := cuda.PointerAttributes(b.gpu().addr)
 		if err != nil {
-			return nil, invalidf("%s at %#x: %w", b.name, uintptr(b.addr), err)
+			return nil, invalidf("%s at %#x: %w", b.name, b.at(), err)
 		}
 		if a.Type != cuda.DeviceMemory && a.Type != cuda.Managed {
-			return nil, invalidf("%s at %#x is %v, not memory of a GPU; use Host or Bytes for host memory", b.name, uintptr(b.addr), a.Type)
+			return nil, invalidf("%s at %#x is %v, not memory of a GPU; use Host or Bytes for host memory", b.name, b.at(), a.Type)
 		}
 		if ordinal >= 0 && a.Device != ordinal {
 			return nil, invalidf("src is on GPU %d and dst on GPU %d; a communicator works with one GPU", ordinal, a.Device)
@@ -289,15 +312,15 @@ func (c *Comm) gpuFor(k *call) (*gpu, error) {
 // checkStreams refuses streams that the collective cannot be ordered on.
 func (g *gpu) checkStreams(k *call) error {
 	for _, b := range [...]Buffer{k.src, k.dst} {
-		if !b.device {
+		if !b.device() {
 			continue
 		}
-		capturing, err := g.device.Capturing(b.stream)
+		capturing, err := g.device.Capturing(b.gpu().stream)
 		if err != nil {
-			return invalidf("stream %#x: %w", uintptr(b.stream), err)
+			return invalidf("stream %#x: %w", uintptr(b.gpu().stream), err)
 		}
 		if capturing {
-			return invalidf("stream %#x is being captured into a graph, which collectives cannot be part of: the processor has to act in each one", uintptr(b.stream))
+			return invalidf("stream %#x is being captured into a graph, which collectives cannot be part of: the processor has to act in each one", uintptr(b.gpu().stream))
 		}
 	}
 	return nil
@@ -305,8 +328,8 @@ func (g *gpu) checkStreams(k *call) error {
 
 // streamOr returns the buffer's stream, or that of another one that is not on the device.
 func (b Buffer) streamOr(o Buffer) cuda.Stream {
-	if b.device {
-		return b.stream
+	if b.device() {
+		return b.gpu().stream
 	}
-	return cmp.Or(o.stream, b.stream)
+	return o.gpu().stream
 }

@@ -72,7 +72,7 @@ func View[T Element](m *Memory) []T {
 
 // offset returns where a buffer lies in this rank's part of the shared memory.
 func (m *memories) offset(s *hostmem.Segment, b Buffer) (int64, bool) {
-	if m.live.Load() == 0 || b.bytes == 0 || b.device {
+	if m.live.Load() == 0 || b.bytes == 0 || b.device() {
 		return 0, false
 	}
 	return s.Own(b.p, int64(b.bytes))

@@ -102,14 +102,14 @@ func (g *gpu) bounceProgram(k *call) {
 	g.in.wait, g.in.done = g.word(engine.BounceOpen), g.word(engine.BounceCopied)
 	g.in.begin(&g.list, n)
 	if k.fills() && k.src.bytes > 0 {
-		g.list.Copy(g.in.stream, g.segment.at(in), k.src.addr, k.src.Bytes(), cuda.ToHost)
+		g.list.Copy(g.in.stream, g.segment.at(in), k.src.gpu().addr, k.src.Bytes(), cuda.ToHost)
 	}
 	g.in.end(&g.list, n)
 	g.in.flush(&g.list)
 	g.out.wait, g.out.done = g.word(engine.BounceResult), g.word(engine.BounceDrained)
 	g.out.begin(&g.list, n)
 	if k.drains() && k.dst.bytes > 0 {
-		g.list.Copy(g.out.stream, k.dst.addr, g.segment.at(out), k.dst.Bytes(), cuda.ToDevice)
+		g.list.Copy(g.out.stream, k.dst.gpu().addr, g.segment.at(out), k.dst.Bytes(), cuda.ToDevice)
 	}
 	g.out.end(&g.list, n)
 	g.out.flush(&g.list)
@@ -124,16 +124,16 @@ func (g *gpu) pipelineProgram(k *call) {
 	if !g.in.deferred {
 		ahead = uint32(g.transfers.Slots())
 	}
-	r := k.route
+	r := &k.place.route
 	fills, drains := r.Plan.Items(k.place.chunk), r.Plan.Items(k.place.chunk)
 	for i := range k.place.items + ahead {
 		if i >= ahead {
 			cut, _ := drains.Next()
-			g.drain(k, &r, cut, k.place.first+i-ahead)
+			g.drain(k, r, cut, k.place.first+i-ahead)
 		}
 		if i < k.place.items {
 			cut, _ := fills.Next()
-			g.fill(k, &r, cut, k.place.first+i)
+			g.fill(k, r, cut, k.place.first+i)
 		}
 		if i+1 == k.place.items {
 			g.in.flush(&g.list)
@@ -158,7 +158,7 @@ func (g *gpu) catchUp(first uint32) {
 func (g *gpu) fill(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
 	if k.fills() {
 		g.runs = g.transfers.Fills(g.runs[:0], r, cut, seq)
-		g.transfer(&g.in, k.src.addr, cuda.ToHost, seq)
+		g.transfer(&g.in, k.src.gpu().addr, cuda.ToHost, seq)
 	}
 }
 
@@ -166,7 +166,7 @@ func (g *gpu) fill(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
 func (g *gpu) drain(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
 	if k.drains() {
 		g.runs = g.transfers.Drains(g.runs[:0], r, cut, seq)
-		g.transfer(&g.out, k.dst.addr, cuda.ToDevice, seq)
+		g.transfer(&g.out, k.dst.gpu().addr, cuda.ToDevice, seq)
 	}
 }
 
