@@ -79,7 +79,7 @@ func TestDeviceOrderOnStream(t *testing.T) {
 	if testing.Short() {
 		rounds = 100
 	}
-	comms, gpus := newGPUWorld(t, blocks(4, 2), smallDeviceChunks)
+	comms, gpus := newGPUWorld(t, fourRanks(t), smallDeviceChunks)
 	gpus[0].needHold(t)
 	each(t, comms, func(c *Comm) error {
 		g := gpus[c.Rank()]
@@ -99,7 +99,7 @@ func TestDeviceOrderOnStream(t *testing.T) {
 // TestDeviceCallsWaitForNobody starts collectives on one rank alone, whose stream is held: they return although nobody else
 // has called, and end when the others have.
 func TestDeviceCallsWaitForNobody(t *testing.T) {
-	comms, gpus := newGPUWorld(t, blocks(3, 2), smallDeviceChunks)
+	comms, gpus := newGPUWorld(t, blocks(2, 2), smallDeviceChunks)
 	const calls, count = 5, 5000
 	start := func(c *Comm) ([]*Request, error) {
 		g := gpus[c.Rank()]
@@ -159,7 +159,7 @@ func isDone(r *Request) bool {
 
 // TestDeviceManyInFlight keeps collectives of two streams in flight, beyond the number of bounce areas and slots.
 func TestDeviceManyInFlight(t *testing.T) {
-	comms, gpus := newGPUWorld(t, blocks(4, 2), smallDeviceChunks)
+	comms, gpus := newGPUWorld(t, fourRanks(t), smallDeviceChunks)
 	const calls = 60
 	each(t, comms, func(c *Comm) error {
 		g := gpus[c.Rank()]
