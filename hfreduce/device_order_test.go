@@ -232,3 +232,21 @@ func TestDeviceBlockingCallTakesItsContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDeviceOneToEightRanksOnANode sums on nodes of every size that there is.
+func TestDeviceOneToEightRanksOnANode(t *testing.T) {
+	for ranks := 1; ranks <= 8; ranks++ {
+		t.Run(fmt.Sprint(ranks), func(t *testing.T) {
+			comms, gpus := newGPUWorld(t, blocks(ranks, 1), smallDeviceChunks)
+			each(t, comms, func(c *Comm) error {
+				g := gpus[c.Rank()]
+				for round, count := range []int{9000, 3, 20_001} {
+					if err := g.sum(t.Context(), c, round, count); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
