@@ -16,7 +16,7 @@ import (
 var counts = []int{0, 1, 7, 1000, 12345}
 
 // smallChunks make short buffers go through the whole ring several times.
-var smallChunks = Options{ChunkBytes: 4096, Slots: 3}
+var smallChunks = Options{ChunkBytes: 4096, Slots: 4}
 
 // testedTypes are all types; under the race detector, which sees nothing new in each, one of each width and rounding.
 func testedTypes() []DataType {

@@ -29,8 +29,8 @@ func (o *Options) checkCUDA() (errs []error) {
 		errs = append(errs, fmt.Errorf("DeviceChunkBytes %d is not a multiple of %d between ChunkBytes %d and %d",
 			o.DeviceChunkBytes, minChunkBytes, o.ChunkBytes, maxChunkBytes))
 	}
-	if o.DeviceSlots < 1 || o.DeviceSlots > maxSlots {
-		errs = append(errs, fmt.Errorf("DeviceSlots %d is not within 1..%d", o.DeviceSlots, maxSlots))
+	if !validSlots(o.DeviceSlots) {
+		errs = append(errs, fmt.Errorf("DeviceSlots %d is not a power of two within 1..%d", o.DeviceSlots, maxSlots))
 	}
 	if o.DeviceThreads < 0 || o.DeviceThreads > maxDeviceThreads {
 		errs = append(errs, fmt.Errorf("DeviceThreads %d is not within 0..%d", o.DeviceThreads, maxDeviceThreads))

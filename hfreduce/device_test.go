@@ -123,7 +123,7 @@ func newGPUWorldOf(t testing.TB, nodeOf []int, o Options, bytes int64) ([]*Comm,
 }
 
 // smallDeviceChunks make short buffers go through the whole ring several times.
-var smallDeviceChunks = Options{ChunkBytes: 4096, Slots: 3, DeviceChunkBytes: 4096, DeviceSlots: 3}
+var smallDeviceChunks = Options{ChunkBytes: 4096, Slots: 4, DeviceChunkBytes: 4096, DeviceSlots: 4}
 
 // room returns device memory.
 func (g *gpuRank) room(bytes int) (cuda.Ptr, error) {

@@ -99,7 +99,12 @@ func TestBadOptions(t *testing.T) {
 		{"world size", func(o *Options) { o.WorldSize = -2 }, nil, "WorldSize -2 is not positive"},
 		{"chunk", func(o *Options) { o.ChunkBytes = 5000 }, nil, "ChunkBytes 5000 is not a multiple of 4096"},
 		{"one pass", func(o *Options) { o.OnePassBytes = 1 << 30 }, nil, "OnePassBytes 1073741824 is more than"},
-		{"slots", func(o *Options) { o.Slots = 1000 }, nil, "Slots 1000 is not within 1..256"},
+		{"slots", func(o *Options) { o.Slots = 1000 }, nil, "Slots 1000 is not a power of two within 1..256"},
+		{"slots that meet where numbers wrap", func(o *Options) { o.Slots = 3 }, nil, "Slots 3 is not a power of two"},
+		{"device slots", func(o *Options) { o.DeviceSlots = 6 }, nil, "DeviceSlots 6 is not a power of two"},
+		{"device chunk", func(o *Options) { o.DeviceChunkBytes = 4096 }, nil, "DeviceChunkBytes 4096 is not a multiple of 4096 between ChunkBytes"},
+		{"device threads", func(o *Options) { o.DeviceThreads = -1 }, nil, "DeviceThreads -1 is not within 0..64"},
+		{"cuda", func(o *Options) { o.CUDA = "maybe" }, nil, `CUDA "maybe" is unknown; there are: auto, on, off`},
 		{"transport", func(o *Options) { o.Transport = "pigeon" }, nil, `Transport "pigeon" is unknown`},
 		{"verbs MTU", func(o *Options) { o.Verbs.MTU = 1500 }, nil, "Verbs.MTU 1500 is not 256"},
 		{"verbs retry", func(o *Options) { o.Verbs.Retry = 7 }, nil, "Verbs.Retry 7 is not within 0..6"},
@@ -133,15 +138,15 @@ func TestBadOptions(t *testing.T) {
 func TestOptionsFromEnvironment(t *testing.T) {
 	env := map[string]string{
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
-		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "5", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
+		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "2", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
 		"HFREDUCE_TRANSPORT": "verbs", "HFREDUCE_VERBS_DEVICES": "mlx5_0,mlx5_1:2", "HFREDUCE_VERBS_GID_INDEX": "0", "HFREDUCE_VERBS_QUEUE_PAIRS": "4",
 	}
-	o := Options{Slots: 6, Verbs: VerbsOptions{Timeout: 20}}
+	o := Options{Slots: 8, Verbs: VerbsOptions{Timeout: 20}}
 	rendezvous, launcher, err := o.resolve(func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 6 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" {
+	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 8 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" {
 		t.Errorf("options %v", o)
 	}
 	if want := "{devices=mlx5_0,mlx5_1:2 gid_index=-1 timeout=20 queue_pairs=4}"; o.Transport != TransportVerbs || o.Verbs.String() != want {

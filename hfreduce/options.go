@@ -25,7 +25,7 @@ const (
 	DefaultOnePassBytes = 16 << 10
 	// With GPUs (docs/performance.md).
 	DefaultDeviceChunkBytes = 4 << 20
-	DefaultDeviceSlots      = 6
+	DefaultDeviceSlots      = 8
 	DefaultInitTimeout      = 5 * time.Minute
 	DefaultTimeout          = 10 * time.Minute
 )
@@ -69,8 +69,8 @@ type Options struct {
 	Verbs VerbsOptions
 	// ChunkBytes is the unit of the pipeline, a multiple of 4096; 0: DefaultChunkBytes.
 	ChunkBytes int
-	// Slots is how many chunks are in flight, which bounds the staging memory: a node with L ranks uses about
-	// Slots*ChunkBytes*(L+3) bytes. 0: DefaultSlots.
+	// Slots is how many chunks are in flight, a power of two, which bounds the staging memory: a node with L ranks uses
+	// about Slots*ChunkBytes*(L+3) bytes. 0: DefaultSlots.
 	Slots int
 	// OnePassBytes is the size up to which the ranks of a communicator on a single node each add all inputs themselves,
 	// instead of a part of each chunk: one meeting of the ranks where that takes three. 0: DefaultOnePassBytes; negative:
@@ -204,7 +204,7 @@ func (o *Options) validate() error {
 	fault(o.WorldSize > 0 && (o.Rank < 0 || o.Rank >= o.WorldSize), "Rank %d is not within 0..%d (WorldSize %d)", o.Rank, o.WorldSize-1, o.WorldSize)
 	fault(o.ChunkBytes < minChunkBytes || o.ChunkBytes > maxChunkBytes || o.ChunkBytes%minChunkBytes != 0,
 		"ChunkBytes %d is not a multiple of %d between %d and %d", o.ChunkBytes, minChunkBytes, minChunkBytes, maxChunkBytes)
-	fault(o.Slots < 1 || o.Slots > maxSlots, "Slots %d is not within 1..%d", o.Slots, maxSlots)
+	fault(!validSlots(o.Slots), "Slots %d is not a power of two within 1..%d", o.Slots, maxSlots)
 	fault(o.OnePassBytes > maxOnePassBytes, "OnePassBytes %d is more than %d", o.OnePassBytes, maxOnePassBytes)
 	transports := []string{TransportAuto, TransportTCP, TransportVerbs}
 	fault(!slices.Contains(transports, o.Transport), "Transport %q is unknown; there are: %s", o.Transport, strings.Join(transports, ", "))
@@ -221,6 +221,10 @@ func (o *Options) validate() error {
 	}
 	return nil
 }
+
+// validSlots reports whether a ring may have so many slots. Chunks go round it by their number, which wraps at 2^32: only a
+// power of two then gives two chunks in flight different slots.
+func validSlots(n int) bool { return n >= 1 && n <= maxSlots && n&(n-1) == 0 }
 
 // parsePortRange reads "lo-hi".
 func parsePortRange(s string) (r [2]int, err error) {

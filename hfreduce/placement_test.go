@@ -34,7 +34,7 @@ func TestPoliciesFollowThePaper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := engine.NewGeometry(4, 4, 3, 1<<20, 4096, schedule.Exchange{}).WithDevices()
+	g := engine.NewGeometry(4, 4, 4, 1<<20, 4096, schedule.Exchange{}).WithDevices()
 	inLo, inHi, outLo, outHi := g.Areas()
 	if inLo >= inHi || inHi != outLo || outLo >= outHi {
 		t.Fatalf("the areas are [%d,%d) and [%d,%d)", inLo, inHi, outLo, outHi)

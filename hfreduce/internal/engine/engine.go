@@ -143,6 +143,9 @@ func (c *Counters) over(name string) *LinkCounters {
 
 // New returns the engine of a rank. The segment must be zeroed.
 func New(cfg Config) (*Engine, error) {
+	if s := cfg.Geometry.slots; s < 1 || s&(s-1) != 0 {
+		return nil, fmt.Errorf("engine: %d slots are no power of two, so that two items could meet in one where numbers wrap", s)
+	}
 	if int64(len(cfg.Base)) < cfg.Geometry.Bytes() {
 		return nil, fmt.Errorf("engine: the segment has %d bytes, the geometry needs %d", len(cfg.Base), cfg.Geometry.Bytes())
 	}

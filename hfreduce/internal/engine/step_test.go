@@ -243,3 +243,23 @@ func TestPairShardAnyOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestRingAcrossTheWrap: numbers of items wrap, and as many of them as there are slots have different slots all the same.
+func TestRingAcrossTheWrap(t *testing.T) {
+	layout, err := schedule.NewLayout([]int{0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for slots := 1; slots <= 16; slots++ {
+		g := NewGeometry(1, 1, slots, 4096, 0, schedule.Exchange{})
+		_, err := New(Config{Layout: &layout, Geometry: g, Base: make([]byte, g.Bytes())})
+		tr := Transfers{geometry: g}
+		met := map[int]bool{}
+		for i := range uint32(slots) {
+			met[tr.slot(^uint32(0)-uint32(slots)/2+i)] = true
+		}
+		if apart := len(met) == slots; apart != (err == nil) {
+			t.Errorf("%d slots: items apart across the wrap: %t; New: %v", slots, apart, err)
+		}
+	}
+}
