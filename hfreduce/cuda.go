@@ -77,11 +77,8 @@ const (
 	deviceChunkUnit   = 64 << 10
 )
 
-// chunkOf returns the largest item of a collective over so many bytes, equal on all ranks.
+// chunkOf returns the largest item of a collective over so many bytes in a communicator made for GPUs, equal on all ranks.
 func (c *Comm) chunkOf(bytes int64) int64 {
-	if !c.devices.made {
-		return int64(c.opts.ChunkBytes)
-	}
 	chunk := max(int64(math.Sqrt(float64(bytes)*deviceChunkFactor)), int64(c.opts.ChunkBytes))
 	chunk = (chunk + deviceChunkUnit - 1) / deviceChunkUnit * deviceChunkUnit
 	return min(chunk, int64(c.opts.DeviceChunkBytes))

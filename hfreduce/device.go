@@ -3,6 +3,7 @@
 package hfreduce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -224,7 +225,7 @@ func (d *devices) pump() (moved bool, err error) {
 	return false, nil
 }
 
-// drain follows the GPU through what is settled until it is through, or something else waits to be run.
+// drainDevices follows the GPU through what is settled until it is through, or something else waits to be run.
 func (c *Comm) drainDevices() {
 	if !c.devices.made {
 		return
@@ -252,7 +253,9 @@ func (c *Comm) endDraining() {
 	if g := d.gpu.Load(); g != nil && !d.awaited {
 		d.awaited = true
 		severed := c.engine.Sever()
-		idle, err := g.awaitIdle(releaseGrace)
+		ctx, cancel := context.WithTimeout(context.Background(), releaseGrace)
+		idle, err := g.awaitIdle(ctx)
+		cancel()
 		err = errors.Join(severed, err)
 		c.log.Info("GPU after a fault", "rank", c.rank, "idle", idle, "error", err)
 	}

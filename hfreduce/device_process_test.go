@@ -191,10 +191,7 @@ func TestDeviceKilledRankIsNamed(t *testing.T) {
 // TestDeviceLossIsNamed breaks one rank's GPU in the middle: every rank ends with CUDA's name of the error, and the rank's.
 func TestDeviceLossIsNamed(t *testing.T) {
 	needCUDA(t)
-	if fakecuda.Real() {
-		t.Log("only the fake breaks on demand")
-		return
-	}
+	fakecuda.NeedFake(t)
 	for _, fault := range []struct{ rule, want string }{
 		{"async:300:700", "cudaErrorIllegalAddress"},
 		{"cudaMemcpyAsync:100:719", "cudaErrorLaunchFailure"},
@@ -224,10 +221,7 @@ func TestDeviceLossIsNamed(t *testing.T) {
 // TestDeviceVariants repeats the tests of this package's GPU path with a CUDA that behaves otherwise.
 func TestDeviceVariants(t *testing.T) {
 	needCUDA(t)
-	if fakecuda.Real() {
-		t.Log("only the fake can be told to behave otherwise")
-		return
-	}
+	fakecuda.NeedFake(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

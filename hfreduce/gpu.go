@@ -25,7 +25,6 @@ type gpu struct {
 	device    *cuda.Device
 	segment   *pinned
 	transfers engine.Transfers
-	local     int
 	in, out   lane
 	player    *cuda.Player // nil where the GPU has stream memory operations
 
@@ -42,7 +41,7 @@ type gpu struct {
 
 // openGPU makes the Comm's side of a GPU: it pins the segment, which takes time, but once for each process.
 func (c *Comm) openGPU(ordinal int) (g *gpu, err error) {
-	g = &gpu{transfers: c.engine.Transfers(), local: c.LocalRank(), ended: make(chan struct{})}
+	g = &gpu{transfers: c.engine.Transfers(), ended: make(chan struct{})}
 	if g.device, err = cuda.Open(ordinal); err != nil {
 		return nil, fmt.Errorf("hfreduce: GPU %d: %w", ordinal, err)
 	}
@@ -135,18 +134,12 @@ func (g *gpu) idle() (bool, error) {
 	return true, nil
 }
 
-// awaitIdle waits until the GPU has nothing left, is lost, or the time is over. The words are released.
-func (g *gpu) awaitIdle(bound time.Duration) (idle bool, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), bound)
-	defer cancel()
-	return g.awaitIdleContext(ctx)
-}
-
 // idlePoll is how often a rank that has to wait for the GPU itself looks.
 const idlePoll = 200 * time.Microsecond
 
-// awaitIdleContext asks from a goroutine of its own: CUDA may keep the question waiting as long as the GPU.
-func (g *gpu) awaitIdleContext(ctx context.Context) (idle bool, err error) {
+// awaitIdle waits until the GPU has nothing left, is lost, or ctx ends. It asks from a goroutine of its own: CUDA may keep the
+// question waiting as long as the GPU.
+func (g *gpu) awaitIdle(ctx context.Context) (idle bool, err error) {
 	type answer struct {
 		idle bool
 		err  error
@@ -216,7 +209,7 @@ func (g *gpu) close(ctx context.Context) (left bool, err error) {
 	case <-g.ended:
 	case <-ctx.Done(): // CUDA keeps watch waiting
 	}
-	idle, err := g.awaitIdleContext(ctx)
+	idle, err := g.awaitIdle(ctx)
 	var lost *cuda.Error
 	switch {
 	case idle:

@@ -105,10 +105,7 @@ func checkGPUDocument(t *testing.T, file string, phases int) {
 // The ranks of each node use its first GPUs in turn.
 func TestBenchSharesGPUs(t *testing.T) {
 	env := onGPUs(t)
-	if fakecuda.Real() {
-		t.Log("only the fake has as many GPUs as one likes")
-		return
-	}
+	fakecuda.NeedFake(t) // which has as many GPUs as one likes
 	code, stdout, stderr := execute(t, append(env, "FAKECUDA_DEVICES=3"), "bench", "-np", "5", "--nodes", "2", "-g", "2", "-b", "64", "-e", "64")
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, %s", code, stderr)
@@ -142,13 +139,15 @@ func TestBenchWithoutGPUs(t *testing.T) {
 		{"registered", fake, "-g 1 --registered", codeUsage, "--registered is about host memory"},
 		{"launched", append(slices.Clone(none), "RANK=0", "WORLD_SIZE=2"), "-g 1", codeBroken, "/nowhere/libcudart.so"},
 	} {
-		if fakecuda.Real() && (c.name == "no device" || c.name == "too many") {
-			continue // a matter of the fake's settings
-		}
-		code, stdout, stderr := execute(t, c.env, append([]string{"bench"}, strings.Fields(c.args)...)...)
-		if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
-			t.Errorf("%s: exit code %d, want %d and one line with %q: %s%s", c.name, code, c.code, c.want, stderr, stdout)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			if c.name == "no device" || c.name == "too many" {
+				fakecuda.NeedFake(t) // a matter of its settings
+			}
+			code, stdout, stderr := execute(t, c.env, append([]string{"bench"}, strings.Fields(c.args)...)...)
+			if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("exit code %d, want %d and one line with %q: %s%s", code, c.code, c.want, stderr, stdout)
+			}
+		})
 	}
 }
 

@@ -57,6 +57,15 @@ func Need(t testing.TB) {
 	}
 }
 
+// NeedFake skips a test that only the fake can be told to serve: with faults, other devices, or otherwise than CUDA is here.
+func NeedFake(t testing.TB) {
+	t.Helper()
+	if Real() {
+		testreq.Missing(t, "fakecuda", Variable+"=real")
+	}
+	Need(t)
+}
+
 // flags are gcc's.
 func flags() []string {
 	return []string{"-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"}

@@ -27,19 +27,20 @@ const all = "all"
 // row here.
 func Features() map[string]string {
 	return map[string]string{
-		"avx2":    "a CPU with AVX2 and FMA",
-		"avx512":  "a CPU with AVX-512 F, BW, VL and DQ",
-		"cores":   "as many CPU cores as the test says",
-		"cuda":    "an NVIDIA GPU and its driver",
-		"gpus":    "as many GPUs as the test says",
-		"ipv6":    "an IPv6 loopback address",
-		"memops":  "stream memory operations of the GPU's driver",
-		"memory":  "as much free memory as the test says",
-		"netns":   "the right to make network namespaces (root) and iproute2",
-		"numa":    "a kernel with NUMA memory policies, and CAP_SYS_NICE in a container",
-		"rdmabed": "the virtual machine of testdata/rdmavm (make test-rdma)",
-		"tools":   "the program that the test says, on the PATH",
-		"verbs":   "an RDMA device and libibverbs",
+		"avx2":     "a CPU with AVX2 and FMA",
+		"avx512":   "a CPU with AVX-512 F, BW, VL and DQ",
+		"cores":    "as many CPU cores as the test says",
+		"cuda":     "an NVIDIA GPU and its driver",
+		"fakecuda": "the fake CUDA library, which fails on demand (without HFREDUCE_TEST_CUDA=real)",
+		"gpus":     "as many GPUs as the test says",
+		"ipv6":     "an IPv6 loopback address",
+		"memops":   "stream memory operations of the GPU's driver",
+		"memory":   "as much free memory as the test says",
+		"netns":    "the right to make network namespaces (root) and iproute2",
+		"numa":     "a kernel with NUMA memory policies, and CAP_SYS_NICE in a container",
+		"rdmabed":  "the virtual machine of testdata/rdmavm (make test-rdma)",
+		"tools":    "the program that the test says, on the PATH",
+		"verbs":    "an RDMA device and libibverbs",
 	}
 }
 

@@ -125,9 +125,6 @@ func (t *Transfers) slot(seq uint32) int { return int(seq % uint32(t.geometry.sl
 // Slots returns the number of slots, of which each holds an item.
 func (t *Transfers) Slots() int { return t.geometry.slots }
 
-// MaxChunk returns the size of the largest item.
-func (t *Transfers) MaxChunk() int64 { return t.geometry.chunk }
-
 // FlagAt returns where a word between this rank and its device lies in the segment.
 func (t *Transfers) FlagAt(f DeviceFlag) int64 {
 	at := t.geometry.device + int64(t.local)*2*line
