@@ -3,15 +3,18 @@
 package hfreduce
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hfreduce/hfreduce/cuda"
+	"github.com/hfreduce/hfreduce/internal/fakecuda"
 )
 
 // TestDeviceAbortedStreamsGoOn breaks a communicator whose ranks' streams wait for a rank that never comes: the calls end with
@@ -235,4 +238,103 @@ func TestDeviceSplit(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// roleGPUOdd says how a sum from the first GPU to the last one ends, and then one on the host.
+func roleGPUOdd(ctx context.Context, c *Comm) error {
+	n, err := cuda.DeviceCount()
+	if err != nil {
+		return err
+	}
+	first, err := openGPURank(0, roomy)
+	if err != nil {
+		return err
+	}
+	last, err := openGPURank(n-1, roomy)
+	if err != nil {
+		return err
+	}
+	src, dst := Device(first.memory, 100, TypeInt32, first.stream), Device(last.memory+4096, 100, TypeInt32, last.stream)
+	fmt.Println("error:", c.AllReduce(ctx, dst, src, Sum))
+	x := []int32{1}
+	fmt.Println("host:", c.AllReduce(ctx, Host(x), Host(x), Sum))
+	return errors.Join(first.close(), last.close())
+}
+
+// TestDeviceRefusalsLeaveTheCommUsable: what CUDA makes impossible is an error at once, by its name, and the communicator goes
+// on with host buffers.
+func TestDeviceRefusalsLeaveTheCommUsable(t *testing.T) {
+	fakecuda.NeedFake(t)
+	needCUDA(t)
+	for _, test := range []struct{ name, env, want string }{
+		{"two GPUs", "FAKECUDA_DEVICES=2", "src is on GPU 0 and dst on GPU 1"},
+		{"captured stream", "FAKECUDA_CAPTURING=1", "is being captured into a graph"},
+		{"memory that cannot be pinned", "FAKECUDA_FAIL=cudaHostRegister:1:2", "cudaErrorMemoryAllocation"},
+		{"no stream", "FAKECUDA_FAIL=cudaStreamCreateWithPriority:3:2", "cudaErrorMemoryAllocation"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := spawnWith(t, "gpuodd", []int{0}, func(rank int) []string { return append(withCUDA(rank), test.env) })[0]
+			var said []string
+			for c.lines.Scan() {
+				said = append(said, c.lines.Text())
+			}
+			err := c.Wait()
+			if len(said) != 2 || !strings.Contains(said[0], test.want) || said[1] != "host: <nil>" || err != nil {
+				t.Errorf("it said %q and ended with %v, want %q first and then that the host sum went well; %s", said, err, test.want, c.out.String())
+			}
+		})
+	}
+}
+
+// TestWarnOfQueues: from as many communicators on as the driver has queues there is a warning with the remedy.
+func TestWarnOfQueues(t *testing.T) {
+	for _, test := range []struct {
+		communicators int
+		connections   string
+		warned        bool
+	}{{3, "", false}, {4, "", true}, {4, "8", true}, {4, "32", false}, {16, "32", true}, {15, "100", false}, {4, "many", true}} {
+		var out bytes.Buffer
+		warnOfQueues(slog.New(slog.NewTextHandler(&out, nil)), 0, test.communicators, test.connections)
+		if warned := strings.Contains(out.String(), "CUDA_DEVICE_MAX_CONNECTIONS"); warned != test.warned {
+			t.Errorf("%d communicators, connections %q: warned: %t", test.communicators, test.connections, warned)
+		}
+	}
+}
+
+// TestDeviceStatsCount: bytes are counted as they are copied, and each phase takes time.
+func TestDeviceStatsCount(t *testing.T) {
+	comms, gpus := newGPUWorld(t, blocks(2, 2), smallDeviceChunks)
+	const count, small = 100_000, 16
+	each(t, comms, func(c *Comm) error {
+		if c.Stats().Device != nil {
+			return errors.New("there are counts of a GPU before it was used")
+		}
+		for _, n := range []int{count, small} {
+			if err := gpus[c.Rank()].sum(t.Context(), c, 1, n); err != nil {
+				return err
+			}
+		}
+		d := c.Stats().Device
+		if want := uint64(4 * (count + small)); d.FilledBytes != want || d.DrainedBytes != want {
+			return fmt.Errorf("%d and %d bytes counted, want %d", d.FilledBytes, d.DrainedBytes, want)
+		}
+		if d.FillSeconds <= 0 || d.ReduceSeconds <= 0 || d.NetworkSeconds <= 0 || d.DrainSeconds <= 0 {
+			return fmt.Errorf("phases: %+v", d)
+		}
+		return nil
+	})
+}
+
+// TestDeviceWordsCatchUp: words that stayed behind for longer than numbers can tell are set anew, others are left alone.
+func TestDeviceWordsCatchUp(t *testing.T) {
+	for _, test := range []struct{ word, first, want uint32 }{
+		{5, 6, 5}, {5, 6 + staleBy/2, 5}, {5, 6 + staleBy, 5 + staleBy}, {1 << 31, 1, 0}, {^uint32(0), 3, ^uint32(0)},
+	} {
+		in, out := test.word, test.word
+		g := &gpu{}
+		g.in.done.Host, g.out.done.Host = &in, &out
+		if g.catchUp(test.first); in != test.want || out != test.want {
+			t.Errorf("word %d before item %d became %d and %d, want %d", test.word, test.first, in, out, test.want)
+		}
+	}
 }

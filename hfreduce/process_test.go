@@ -41,6 +41,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"gpusum":  roleGPUSum,
 	"gpuspin": roleGPUSpin,
 	"gpufree": roleGPUFree,
+	"gpuodd":  roleGPUOdd,
 }
 
 func TestMain(m *testing.M) {
