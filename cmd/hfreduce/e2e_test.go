@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -203,15 +205,26 @@ type document struct {
 	OutOfBounds struct{ Okay string } `json:"out_of_bounds"`
 }
 
-// freePort returns a port that nobody listens on now.
+// freePort returns a port that nobody listens on now, nor on the next one, which ranks under torchrun prefer to its own. Both lie below
+// those that the system gives to whoever asks for any, such as the ranks themselves.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + rand.IntN(12000)
+		if free(port) && free(port+1) {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("100 pairs of ports in a row are in use")
+	return 0
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
 }
 
 // Under somebody else's launcher each process is one rank; a harness drives it like this.
