@@ -288,9 +288,9 @@ func (c *Comm) connect(ctx context.Context, p *schedule.Plan, bytes int64) error
 			c.engine.AddLink(rank, links[i])
 			continue
 		}
-		stall.Ranks = append(stall.Ranks, rank)
+		stall.Needs = append(stall.Needs, engine.Need{Rank: rank, For: engine.ForRoom})
 	}
-	if len(stall.Ranks) > 0 && context.Cause(ctx) == engine.ErrStalled {
+	if len(stall.Needs) > 0 && context.Cause(ctx) == engine.ErrStalled {
 		return stall
 	}
 	return errors.Join(errs...)

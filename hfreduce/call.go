@@ -127,7 +127,7 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	if k.op.kind == opAvg {
 		op.Spec.Divisor = len(c.members)
 	}
-	op.Tag = c.tag(k, seq)
+	op.Tag, op.Call = c.tag(k, seq), seq
 	c.journal.begin(c, seq, &k.signature, op.Tag)
 	op.Src, op.Dst, op.In, op.Out = nil, nil, k.in, k.out
 	if k.in != engine.Nowhere && !k.src.device() {
@@ -217,7 +217,11 @@ func waitingFor(s *engine.StallError) string {
 	if s.Device {
 		return "waiting for its own GPU: what the stream was given before the call, or the copies, have not been done"
 	}
-	return fmt.Sprintf("waiting for ranks %v", s.Ranks)
+	ranks := make([]int, len(s.Needs))
+	for i, w := range s.Needs {
+		ranks[i] = w.Rank
+	}
+	return fmt.Sprintf("waiting for ranks %v", ranks)
 }
 
 // abandon breaks the Comm because the context of a running call ended, and returns the cause.

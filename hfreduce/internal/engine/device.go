@@ -239,6 +239,7 @@ func (e *Engine) openResults() (moved bool) {
 		if !e.arrived(it) {
 			return moved
 		}
+		e.begins(StageOutput)
 		e.device.clock.enter(PhaseDrain)
 		e.device.raise(Result, it.seq)
 		moved = true

@@ -41,6 +41,7 @@ type Config struct {
 	Helpers  int                             // goroutines that help to add what devices copy
 	OnDrain  func()                          // called when this rank, or its device, is through with more (Through)
 	Pump     func() (moved bool, err error)  // called with every look for work, where the device needs somebody's help
+	Probe    func(Stage)                     // nil, or called when a stage begins; tests hold ranks up and kill them there
 }
 
 // Engine is one rank's pipeline. It is used by one goroutine at a time, except for Break and Counters.
@@ -86,9 +87,12 @@ type Engine struct {
 	arenas  [][]byte
 	backoff wait.Backoff
 
-	broken  atomic.Bool
-	cause   atomic.Pointer[error]
-	counter Counters
+	call      uint64  // number of the running or last collective
+	state     *uint64 // this rank's state word
+	attention atomic.Uint32
+	asked     atomic.Pointer[question]
+	cause     atomic.Pointer[error]
+	counter   Counters
 }
 
 // openLink is a link and the rank at its other end.
@@ -155,6 +159,7 @@ func New(cfg Config) (*Engine, error) {
 		backoff: wait.NewBackoff(cfg.Policy),
 	}
 	e.localSize = len(cfg.Layout.Nodes[e.node])
+	e.state = e.mem.stateWord(e.local)
 	e.device = newDevice(&e.mem, e.local)
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
 	e.carriers = make([]*LinkCounters, len(e.links))
@@ -185,7 +190,7 @@ func (e *Engine) Counters() *Counters { return &e.counter }
 // Break makes the running and every later Run return cause. It may be called from any goroutine; the first cause stays.
 func (e *Engine) Break(cause error) {
 	e.cause.CompareAndSwap(nil, &cause)
-	e.broken.Store(true)
+	e.attention.Or(broken)
 	e.cfg.Bells[e.local].Ring()
 }
 

@@ -35,13 +35,13 @@ func (l *LinkError) Unwrap() error { return l.Err }
 
 // StallError says whom this rank was waiting for when nothing moved any more. It wraps ErrStalled.
 type StallError struct {
-	Ranks  []int // without repetition; empty when only this rank is behind
-	Device bool  // this rank waits for its own device
+	Needs  []Need // one for each rank; empty when only this rank is behind
+	Device bool   // this rank waits for its own device
 }
 
 // Error returns one line.
 func (s *StallError) Error() string {
-	return fmt.Sprintf("%v, waiting for ranks %v", ErrStalled, s.Ranks)
+	return fmt.Sprintf("%v, waiting for %v", ErrStalled, s.Needs)
 }
 
 // Unwrap returns ErrStalled.
@@ -51,10 +51,10 @@ func (s *StallError) Unwrap() error { return ErrStalled }
 func (e *Engine) stalled() *StallError {
 	err := &StallError{Device: e.deviceBehind()}
 	seen := make([]bool, len(e.links))
-	add := func(rank int) {
+	add := func(rank int, reason Reason) {
 		if rank != e.cfg.Rank && !seen[rank] {
 			seen[rank] = true
-			err.Ranks = append(err.Ranks, rank)
+			err.Needs = append(err.Needs, Need{rank, reason})
 		}
 	}
 	if e.short.open {
@@ -65,7 +65,7 @@ func (e *Engine) stalled() *StallError {
 	if e.head == e.next {
 		for l, rank := range mates {
 			if before(atomic.LoadUint32(e.mem.doneWord(l)), e.head-1) {
-				add(rank)
+				add(rank, ForSlot)
 			}
 		}
 		return err
@@ -76,30 +76,34 @@ func (e *Engine) stalled() *StallError {
 	}
 	for s := range it.shards {
 		if !it.out && atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
-			add(mates[s%e.localSize])
+			add(mates[s%e.localSize], ForShare)
 		}
 	}
 	return err
 }
 
 // stalledShard adds the ranks that an own shard waits for.
-func (e *Engine) stalledShard(it *item, shard int, s *Shard, add func(rank int)) {
+func (e *Engine) stalledShard(it *item, shard int, s *Shard, add func(rank int, reason Reason)) {
 	if s.Complete() {
 		return
 	}
 	for l, rank := range e.cfg.Layout.Nodes[e.node] {
 		if s.NeedsInputs() && atomic.LoadUint32(&e.mem.readyLine(it.slot, l).seq) != it.seq {
-			add(rank)
+			add(rank, ForInput)
 		}
 	}
 	for n := Child0; n <= Parent; n++ {
 		if s.Expects(n) && s.arrived&(1<<n) == 0 {
-			add(e.peer(it.neighbour(n), shard))
+			reason := ForPartial
+			if n == Parent {
+				reason = ForResult
+			}
+			add(e.peer(it.neighbour(n), shard), reason)
 		}
 	}
 	for n := Child0; n <= Parent; n++ {
 		if (s.posted&^s.sent)&(1<<n) != 0 {
-			add(e.peer(it.neighbour(n), shard))
+			add(e.peer(it.neighbour(n), shard), ForRoom)
 		}
 	}
 }

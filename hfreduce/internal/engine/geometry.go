@@ -23,6 +23,7 @@ const phases = 3
 // of the node computes the same.
 //
 //	bells     [local] line      who sleeps and how to wake it (package wait)
+//	states    [local] line      which collective a rank began last, and what of it (standing.go)
 //	flat      [2][local] line  a rank's input of a small reduction, or what says that it lies in its area
 //	done      [local] line      sequence number of the last item that the rank is through with
 //	ready     [slot][local] line  a rank's staged input: sequence number, fingerprint, where it lies
@@ -45,11 +46,11 @@ type Geometry struct {
 	exchange             schedule.Exchange
 	devices              bool
 
-	bells, flat, done, ready, reduced int64
-	inputs, results, partials, areas  int64
-	exchanged                         int64
-	poison, device, bounces           int64
-	bytes                             int64
+	bells, states, flat, done, ready, reduced int64
+	inputs, results, partials, areas          int64
+	exchanged                                 int64
+	poison, device, bounces                   int64
+	bytes                                     int64
 }
 
 // NewGeometry returns the geometry of a node with local ranks, in a layout of shards shards, for a ring of slots slots
@@ -65,6 +66,7 @@ func NewGeometry(local, shards, slots int, chunk, flat int64, x schedule.Exchang
 	}
 	l, s, k := int64(local), int64(shards), int64(slots)
 	g.bells = take(l * line)
+	g.states = take(l * line)
 	g.flat = take(flatSets * l * line)
 	g.done = take(l * line)
 	g.ready = take(k * l * line)
@@ -144,6 +146,10 @@ type flatLine struct {
 type memory struct {
 	Geometry
 	base []byte
+}
+
+func (m *memory) stateWord(local int) *uint64 {
+	return (*uint64)(unsafe.Pointer(&m.base[m.states+int64(local)*line]))
 }
 
 func (m *memory) doneWord(local int) *uint32 {

@@ -25,10 +25,11 @@ func (e *Engine) granted(it *item, shard int) uint8 {
 // post sends the own shard's partial sum or result to a neighbour.
 func (e *Engine) post(it *item, shard int, to Neighbour) error {
 	lo, hi := e.bounds(it, shard)
-	payload := e.resultOf
+	payload, stage := e.resultOf, StageDown
 	if to == Parent {
-		payload = e.partialOf
+		payload, stage = e.partialOf, StageUp
 	}
+	e.begins(stage)
 	landing := e.mem.landing(it.slot, shard, e.sideAt(it, to))
 	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, payload(it, shard, lo, hi))
 }
@@ -157,6 +158,9 @@ func (e *Engine) receive(it *item, shard int, s *Shard) error {
 		lo, hi := e.bounds(it, shard)
 		if a.tag != e.op.Tag || int64(a.bytes) != hi-lo {
 			return &MismatchError{Rank: a.from}
+		}
+		if n == Parent {
+			e.begins(StageDown)
 		}
 		s.Arrived(n)
 	}

@@ -13,6 +13,7 @@ import (
 // After an error the engine is broken and returns that error from then on.
 func (e *Engine) Run(ctx context.Context, op *Op) error {
 	e.op = op
+	e.enters(op)
 	e.streamSums, e.streamCopies = op.streams()
 	if e.takesShort(op) {
 		e.openShort(op)
@@ -28,11 +29,13 @@ func (e *Engine) Run(ctx context.Context, op *Op) error {
 	if err == nil {
 		err = e.Sound()
 	}
-	e.op = nil
 	if err != nil {
+		e.op = nil
 		e.Break(err)
 		return *e.cause.Load()
 	}
+	e.leaves()
+	e.op = nil
 	return nil
 }
 
@@ -164,8 +167,10 @@ func (e *Engine) advance(thorough bool) (moved bool, err error) {
 
 // work takes the collective as far as it goes without news from the links.
 func (e *Engine) work() (moved bool, err error) {
-	if e.broken.Load() {
-		return false, *e.cause.Load()
+	if a := e.attention.Load(); a != 0 {
+		if err := e.attend(a); err != nil {
+			return false, err
+		}
 	}
 	e.grant()
 	if e.device != nil {
@@ -271,6 +276,7 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 		case Wait:
 			return moved, nil
 		case Reduce:
+			e.begins(StageReduce)
 			e.enterReduce()
 			e.reduce(it, shard)
 			e.leaveReduce()
@@ -282,6 +288,7 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 		case PostDown1:
 			err = e.post(it, shard, Child1)
 		case Combine:
+			e.begins(StageReduce)
 			e.enterReduce()
 			e.combine(it, shard)
 			e.leaveReduce()

@@ -68,6 +68,7 @@ func (e *Engine) shortReady() bool {
 func (e *Engine) beginShort(op *Op) {
 	s := &e.short
 	*s = short{count: s.count + 1, open: true, input: e.sendsInput()}
+	e.begins(StageInput)
 	if e.rounds() > 0 {
 		s.seq = e.next
 		e.next++
@@ -144,6 +145,7 @@ func (e *Engine) gather() (moved bool, err error) {
 		moved = true
 	}
 	s.added = true
+	e.begins(StageReduce)
 	n := len(e.op.Src)
 	if n == 0 || s.input {
 		return true, nil
@@ -211,6 +213,7 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 		if !before(s.seq, e.links[rank].Limit()) {
 			return false, nil
 		}
+		e.begins(StageUp)
 		if err := e.send(rank, e.exchanges+at, s.seq, mine); err != nil {
 			return false, err
 		}
@@ -235,6 +238,7 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 	if n == 0 {
 		return true, nil
 	}
+	e.begins(StageReduce)
 	theirs := e.landings[e.exchanges+at][:n]
 	if e.srcs = append(e.srcs[:0], mine, theirs); first {
 		e.srcs[0], e.srcs[1] = theirs, mine
@@ -254,19 +258,19 @@ func (e *Engine) partner() int {
 }
 
 // stalledShort adds the ranks that the reduction at hand waits for.
-func (e *Engine) stalledShort(add func(rank int)) {
+func (e *Engine) stalledShort(add func(rank int, reason Reason)) {
 	s := &e.short
 	if s.pending {
 		return // the own device
 	}
 	if s.added {
 		node, _ := e.mem.exchange.Partner(e.node, min(s.round, e.rounds()-1))
-		add(e.cfg.Layout.Nodes[node][e.local])
+		add(e.cfg.Layout.Nodes[node][e.local], ForPartial)
 		return
 	}
 	for l, rank := range e.cfg.Layout.Nodes[e.node] {
 		if atomic.LoadUint32(&e.mem.flatLine(s.count, l).seq) != s.count {
-			add(rank)
+			add(rank, ForInput)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 // stage puts this rank's input of an item where the node's ranks read it and tells them.
 func (e *Engine) stage(it *item) {
 	op := e.op
+	e.begins(StageInput)
 	ready := e.mem.readyLine(it.slot, e.local)
 	ready.share, ready.out = notShare, notShare
 	if it.filling {
@@ -181,6 +182,7 @@ func (e *Engine) copyOut(it *item) bool {
 	if !e.arrived(it) {
 		return false
 	}
+	e.begins(StageOutput)
 	if e.spreads(it) {
 		return true
 	}
