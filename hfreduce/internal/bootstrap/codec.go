@@ -29,6 +29,13 @@ func (e *encoder) bytes(b []byte) {
 // text appends s, cut to max bytes.
 func (e *encoder) text(s string, max int) { e.bytes([]byte(s[:min(len(s), max)])) }
 
+func (e *encoder) ranks(ranks []int) {
+	e.u32(len(ranks))
+	for _, r := range ranks {
+		e.u32(r)
+	}
+}
+
 func (e *encoder) addrs(addrs []netip.AddrPort) {
 	e.u8(uint8(len(addrs)))
 	for _, a := range addrs {
@@ -93,6 +100,20 @@ func (d *decoder) u32(max int) int {
 func (d *decoder) bytes(max int) []byte { return d.take(d.u32(max)) }
 
 func (d *decoder) text(max int) string { return string(d.bytes(max)) }
+
+// ranks reads a list that is no longer than its bytes can hold.
+func (d *decoder) ranks() []int {
+	n := d.u32(maxWorldSize)
+	if n > len(d.rest)/4 {
+		d.fail("%d ranks in %d bytes", n, len(d.rest))
+		return nil
+	}
+	ranks := make([]int, n)
+	for i := range ranks {
+		ranks[i] = d.u32(maxWorldSize - 1)
+	}
+	return ranks
+}
 
 func (d *decoder) addrs() []netip.AddrPort {
 	var addrs []netip.AddrPort

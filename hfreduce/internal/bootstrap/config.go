@@ -49,6 +49,9 @@ type Config struct {
 	PortRange  [2]int        // lowest and highest port to listen on, but for rank 0's rendezvous; zero: the system chooses
 	Timeout    time.Duration // for Join; 0: DefaultTimeout, negative: none
 	Logger     *slog.Logger  // nil: silent
+	// Judge decides a Case; what it returns is the verdict's text. It is called on the rank that is the hub and must neither
+	// block nor depend on anything but the case. nil: the first report is the verdict.
+	Judge func(Case) string
 
 	pace pace // tests hurry
 }
@@ -60,11 +63,12 @@ type pace struct {
 	attempt             time.Duration // for one connection attempt
 	hopeless            time.Duration // until an answer that another candidate may still better is taken for final
 	backoff             time.Duration // longest pause between rounds of attempts
+	succession          time.Duration // for all ranks to come over to a new hub; they may learn of the old one's loss at different times
 }
 
 var usualPace = pace{
 	firstLine: 2 * time.Second, nextLine: 10 * time.Second, refresh: time.Second,
-	attempt: 5 * time.Second, hopeless: 10 * time.Second, backoff: time.Second,
+	attempt: 5 * time.Second, hopeless: 10 * time.Second, backoff: time.Second, succession: 10 * time.Second,
 }
 
 // complete fills the defaults and returns every fault in one error.
@@ -74,6 +78,9 @@ func (c *Config) complete() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Judge == nil {
+		c.Judge = func(k Case) string { return k.Report }
 	}
 	if c.pace == (pace{}) {
 		c.pace = usualPace

@@ -14,10 +14,16 @@
 //	                              ◀─ table: all ranks, their hosts, pids, addresses    or    failed: why
 //	exchange, abort, goodbye      ─▶
 //	                              ◀─ result, abort, lost, goodbye
+//	report of a fault             ─▶
+//	                              ◀─ what do you know?  (to all members)
+//	answer                        ─▶
+//	                              ◀─ verdict, the same for all members
 //
 // The connections stay up as the control channel, a star around rank 0. A connection that ends without a goodbye means
 // that its rank is lost, and all others are told at once ([Event]); a host that vanished without a word is noticed by
 // TCP keepalive within 20 s. Rank 0 talks to its hub through a pipe in memory, so all ranks run the same code.
+//
+// When rank 0 is lost, the lowest rank that is left takes its place (succession.go).
 //
 // # What fails, and how
 //
@@ -27,5 +33,6 @@
 // a late double is turned away and the job goes on. A rank whose connection ends before all have met counts as missing
 // again, so a restarted process can take its place.
 //
-// Read on: config.go, join.go, hub.go (rank 0's side), session.go (every rank's side), env.go (launchers).
+// Read on: config.go, join.go, hub.go (rank 0's side), session.go (every rank's side), cases.go and roll.go (verdicts, who
+// goes on), env.go (launchers).
 package bootstrap

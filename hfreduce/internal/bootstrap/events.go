@@ -12,6 +12,7 @@ const (
 	PeerLost EventKind = 1 // a rank's control connection ended without a goodbye
 	Abort    EventKind = 2 // a rank called Session.Abort
 	Notice   EventKind = 3 // a rank called Session.Notify
+	Verdict  EventKind = 4 // the hub has judged what a rank reported (Session.Report)
 )
 
 // String names the kind.
@@ -23,6 +24,8 @@ func (k EventKind) String() string {
 		return "abort"
 	case Notice:
 		return "notice"
+	case Verdict:
+		return "verdict"
 	}
 	return "unknown event"
 }
@@ -30,14 +33,14 @@ func (k EventKind) String() string {
 // Event is something that happened on another rank.
 type Event struct {
 	Kind  EventKind
-	Rank  int // whom it happened to
+	Rank  int // whom it happened to; of Verdict the rank that reported first
 	Host  string
 	PID   int
-	Scope string // of Abort and Notice, as it was given there
-	Text  string // the reason
+	Scope string // of Abort, Notice and Verdict, as it was given there
+	Text  string // the reason; of Verdict what Config.Judge returned
 }
 
-// maxAborts bounds how many aborts are kept for late subscribers; losses are bounded by the world size.
+// maxAborts bounds how many aborts and verdicts are kept for late subscribers; losses are bounded by the world size.
 const maxAborts = 4096
 
 // maxNotices bounds how many notices wait for a subscriber; older ones give way.
@@ -106,7 +109,7 @@ func (v *events) publish(e Event) {
 		v.wake()
 		return
 	}
-	if e.Kind == Abort {
+	if e.Kind != PeerLost {
 		if v.aborts++; v.aborts > maxAborts {
 			return // the first ones say what happened
 		}

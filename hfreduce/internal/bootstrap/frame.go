@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
+	"time"
 )
 
 // A control message on the wire: length of the rest 4, kind 1, body. Integers are big endian.
@@ -18,7 +20,7 @@ const (
 	maxBlob       = 1 << 20   // one rank's part of an exchange
 	maxExchange   = 256 << 20 // all parts of an exchange
 	maxScope      = 256       // of an abort
-	maxText       = 4096      // of an abort, a failure, a list
+	maxText       = 16 << 10  // of an abort, a report, a verdict, a failure, a list
 	maxUpFrame    = 6 << 20   // from a rank: a blob, its key and up to maxWorldSize members
 	maxDownFrame  = 300 << 20 // from the hub
 	allocateAhead = 64 << 10  // a longer frame gets its memory as its bytes arrive, not on its word
@@ -38,6 +40,12 @@ const (
 	kindLost                     // hub: rank, text
 	kindGoodbye                  // rank: closes; hub: understood, or closes itself
 	kindNotice                   // as kindAbort, but nobody keeps it
+	kindReport                   // rank: scope, members, text: a fault that all members must hear one verdict of
+	kindInquiry                  // hub: case, rank, scope, text: what a member has reported; what do you know?
+	kindAnswer                   // rank: case, text
+	kindVerdict                  // hub: the rank that reported, scope, text
+	kindRollCall                 // rank: key, members, milliseconds that it waits, blob
+	kindRoll                     // hub: key, code, text, epoch, who came with their blobs
 )
 
 // code sorts failures for errors.Is.
@@ -164,28 +172,107 @@ func parseAbort(body []byte) (rank int, scope, text string, err error) {
 func exchangeFrame(key string, members []int, mine []byte) []byte {
 	e := make(encoder, 0, 12+len(key)+4*len(members)+len(mine))
 	e.text(key, maxKey)
-	e.u32(len(members))
-	for _, m := range members {
-		e.u32(m)
-	}
+	e.ranks(members)
 	e.bytes(mine)
 	return newFrame(kindExchange, e)
 }
 
 func parseExchange(body []byte) (key string, members []int, mine []byte, err error) {
 	d := decoder{rest: body}
-	key = d.text(maxKey)
-	n := d.u32(maxWorldSize)
-	if n > len(d.rest)/4 {
-		d.fail("%d members in %d bytes", n, len(d.rest))
-		n = 0
-	}
-	members = make([]int, n)
-	for i := range members {
-		members[i] = d.u32(maxWorldSize - 1)
-	}
-	mine = d.bytes(maxBlob)
+	key, members, mine = d.text(maxKey), d.ranks(), d.bytes(maxBlob)
 	return key, members, mine, d.end()
+}
+
+func reportFrame(scope string, members []int, text string) []byte {
+	var e encoder
+	e.text(scope, maxScope)
+	e.ranks(members)
+	e.text(text, maxText)
+	return newFrame(kindReport, e)
+}
+
+func parseReport(body []byte) (scope string, members []int, text string, err error) {
+	d := decoder{rest: body}
+	scope, members, text = d.text(maxScope), d.ranks(), d.text(maxText)
+	return scope, members, text, d.end()
+}
+
+func inquiryFrame(id, reporter int, scope, text string) []byte {
+	var e encoder
+	e.u32(id)
+	e.u32(reporter)
+	e.text(scope, maxScope)
+	e.text(text, maxText)
+	return newFrame(kindInquiry, e)
+}
+
+func parseInquiry(body []byte) (id, reporter int, scope, text string, err error) {
+	d := decoder{rest: body}
+	id, reporter, scope, text = d.u32(math.MaxInt32), d.u32(maxWorldSize-1), d.text(maxScope), d.text(maxText)
+	return id, reporter, scope, text, d.end()
+}
+
+func answerFrame(id int, text string) []byte {
+	var e encoder
+	e.u32(id)
+	e.text(text, maxText)
+	return newFrame(kindAnswer, e)
+}
+
+func parseAnswer(body []byte) (id int, text string, err error) {
+	d := decoder{rest: body}
+	id, text = d.u32(math.MaxInt32), d.text(maxText)
+	return id, text, d.end()
+}
+
+func rollCallFrame(key string, members []int, patience time.Duration, mine []byte) []byte {
+	var e encoder
+	e.text(key, maxKey)
+	e.ranks(members)
+	e.u32(int(min(patience.Milliseconds(), math.MaxInt32)))
+	e.bytes(mine)
+	return newFrame(kindRollCall, e)
+}
+
+func parseRollCall(body []byte) (key string, members []int, patience time.Duration, mine []byte, err error) {
+	d := decoder{rest: body}
+	key, members = d.text(maxKey), d.ranks()
+	patience, mine = time.Duration(d.u32(math.MaxInt32))*time.Millisecond, d.bytes(maxBlob)
+	return key, members, patience, mine, d.end()
+}
+
+func rollFrame(key string, f *failure, r *roll) []byte {
+	if f == nil {
+		f = &failure{}
+	}
+	var e encoder
+	e.text(key, maxKey)
+	e.u8(uint8(f.code))
+	e.text(f.text, maxText)
+	if r == nil {
+		r = &roll{}
+	}
+	e.u32(r.epoch)
+	ranks := r.ranks()
+	e.ranks(ranks)
+	for _, m := range ranks {
+		e.bytes(r.parts[m])
+	}
+	return newFrame(kindRoll, e)
+}
+
+func parseRoll(body []byte) (key string, f *failure, roll Roll, err error) {
+	d := decoder{rest: body}
+	key = d.text(maxKey)
+	f = &failure{code: code(d.u8()), text: d.text(maxText)}
+	roll = Roll{Epoch: d.u32(math.MaxInt32), Ranks: d.ranks()}
+	for range roll.Ranks {
+		roll.Parts = append(roll.Parts, d.bytes(maxBlob))
+	}
+	if f.code == codeOK {
+		f = nil
+	}
+	return key, f, roll, d.end()
 }
 
 func resultFrame(key string, f *failure, blobs [][]byte) []byte {

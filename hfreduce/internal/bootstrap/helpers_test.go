@@ -39,7 +39,7 @@ const patience = 20 * time.Second
 // hurry is the pace of tests.
 var hurry = pace{
 	firstLine: 20 * time.Millisecond, nextLine: 50 * time.Millisecond, refresh: 10 * time.Millisecond,
-	attempt: 2 * time.Second, hopeless: 200 * time.Millisecond, backoff: 20 * time.Millisecond,
+	attempt: 2 * time.Second, hopeless: 200 * time.Millisecond, backoff: 20 * time.Millisecond, succession: 3 * time.Second,
 }
 
 // lines is a log that can be awaited.
@@ -174,10 +174,15 @@ func closeAll(ss []*Session) []error {
 
 // cut ends a rank without a goodbye, as the end of its process would.
 func (s *Session) cut() {
-	s.wire.kill()
+	s.end()
+	s.listener.Close()
+	s.mu.Lock()
+	w, h := s.wire, s.hub
+	s.mu.Unlock()
+	w.kill()
 	<-s.ended
-	if s.hub != nil {
-		s.hub.close()
+	if h != nil {
+		h.close()
 	}
 }
 

@@ -27,8 +27,11 @@ type hub struct {
 	connected int           // wires that have not ended
 	failed    *failure      // why the rendezvous failed
 	decided   chan struct{} // closed when gathering ends
-	empty     chan struct{} // closed when no member is connected any more, after gathering
+	awaited   int           // at a successor: members that have not come over yet
+	empty     chan struct{} // closed when no member is connected, or awaited, any more, after gathering
 	exchanges *exchanges
+	cases     *cases
+	rolls     *rolls
 }
 
 // phase of the hub: gathering -> met -> closed, or gathering -> failed.
@@ -50,6 +53,19 @@ type member struct {
 	once  bool       // has arrived before
 	left  bool       // said goodbye
 	lost  *failure   // ended without goodbye
+	// At a successor: the rank has not come over yet, and this is what it will get to hear.
+	awaited bool
+	backlog [][]byte
+}
+
+// post sends a message to the member if it is there, or when it comes.
+func (m *member) post(frame []byte) {
+	switch {
+	case m.wire != nil:
+		m.wire.send(frame)
+	case m.awaited:
+		m.backlog = append(m.backlog, frame)
+	}
 }
 
 // current says whether w is the member's connection, and not one that was replaced.
@@ -57,7 +73,7 @@ func (m *member) current(w *wire) bool { return m.wire == w }
 
 func newHub(cfg Config) *hub {
 	return &hub{
-		cfg: cfg, members: make([]member, cfg.WorldSize), exchanges: newExchanges(),
+		cfg: cfg, members: make([]member, cfg.WorldSize), exchanges: newExchanges(), cases: newCases(cfg.Judge), rolls: newRolls(),
 		decided: make(chan struct{}), empty: make(chan struct{}),
 	}
 }
@@ -221,8 +237,8 @@ func (h *hub) refresh(told string) string {
 // broadcast queues a message for all connected members for whom skip does not hold.
 func (h *hub) broadcast(frame []byte, skip func(rank int) bool) {
 	for rank := range h.members {
-		if m := &h.members[rank]; m.wire != nil && !m.left && m.lost == nil && (skip == nil || !skip(rank)) {
-			m.wire.send(frame)
+		if m := &h.members[rank]; !m.left && m.lost == nil && (skip == nil || !skip(rank)) {
+			m.post(frame)
 		}
 	}
 }
@@ -233,6 +249,7 @@ func (h *hub) close() {
 	if h.phase != phaseFailed {
 		h.phase = phaseClosed
 	}
+	h.giveUpAwaited()
 	for i := range h.members {
 		if w := h.members[i].wire; w != nil {
 			w.kill()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 )
 
 // read passes on what one rank sends, until its connection ends.
@@ -52,14 +53,81 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 		}
 		h.broadcast(abortFrame(k, rank, scope, text), func(r int) bool { return r == rank })
 		return nil
+	case kindReport, kindAnswer, kindRollCall:
+		return h.consult(rank, k, body)
 	case kindGoodbye:
 		m.left = true
-		h.deliver(h.exchanges.lose(rank, h.gone(rank)))
+		h.withdraw(rank)
 		w.send(newFrame(kindGoodbye, nil))
 		w.finish()
 		return nil
 	}
 	return fmt.Errorf("%w: unknown kind %d", errFrame, k)
+}
+
+// answerTimeout is how long the hub waits for what the members of a case know. Who is alive answers at once, whatever its
+// program does; the dead are known to be so at once, too. So it is what a verdict takes when a process is stopped.
+const answerTimeout = 500 * time.Millisecond
+
+// consult handles what belongs to cases and roll calls.
+func (h *hub) consult(rank int, k kind, body []byte) error {
+	if k == kindAnswer {
+		id, text, err := parseAnswer(body)
+		if err == nil {
+			h.deliver(h.cases.answer(rank, id, text))
+		}
+		return err
+	}
+	var (
+		name, text string
+		members    []int
+		patience   time.Duration
+		part       []byte
+		err        error
+	)
+	if k == kindReport {
+		name, members, text, err = parseReport(body)
+	} else {
+		name, members, patience, part, err = parseRollCall(body)
+	}
+	if err == nil {
+		err = checkMembers(rank, len(h.members), members)
+	}
+	if err != nil {
+		return err
+	}
+	if k == kindReport {
+		out, opened := h.cases.report(rank, name, text, members, h.gone)
+		h.deliver(out)
+		h.after(answerTimeout, opened, h.cases.expire)
+		return nil
+	}
+	out, opened := h.rolls.come(rank, name, members, part, h.gone)
+	h.deliver(out)
+	h.after(patience, opened, h.rolls.expire)
+	return nil
+}
+
+// after calls expire with an id, unless that is 0, after a while.
+func (h *hub) after(d time.Duration, id int, expire func(id int) []delivery) {
+	if id == 0 {
+		return
+	}
+	time.AfterFunc(d, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.phase == phaseMet {
+			h.deliver(expire(id))
+		}
+	})
+}
+
+// withdraw takes a rank that is gone out of everything under way.
+func (h *hub) withdraw(rank int) {
+	f := h.gone(rank)
+	h.deliver(h.exchanges.lose(rank, f))
+	h.deliver(h.cases.lose(rank, f))
+	h.deliver(h.rolls.lose(rank, h.gone))
 }
 
 // deadline fails the rendezvous because the patience of a rank has ended.
@@ -83,7 +151,7 @@ func (h *hub) gone(rank int) *failure {
 func (h *hub) deliver(deliveries []delivery) {
 	for _, d := range deliveries {
 		for _, rank := range d.to {
-			h.members[rank].wire.send(d.frame)
+			h.members[rank].post(d.frame)
 		}
 	}
 }
@@ -105,7 +173,17 @@ func (h *hub) end(rank int, w *wire, cause error) {
 	case h.phase == phaseMet && !m.left:
 		h.lose(rank, cause)
 	}
-	if h.connected == 0 && h.phase != phaseGathering {
+	h.checkEmpty()
+}
+
+// checkEmpty notes the end of the last member.
+func (h *hub) checkEmpty() {
+	if h.connected > 0 || h.awaited > 0 || h.phase == phaseGathering {
+		return
+	}
+	select {
+	case <-h.empty:
+	default:
 		close(h.empty)
 	}
 }
@@ -116,7 +194,7 @@ func (h *hub) lose(rank int, cause error) {
 	text := describe(cause)
 	m.lost = failuref(codeLost, "rank %d (%s) is lost: %s", rank, m.process(), text)
 	h.broadcast(abortFrame(kindLost, rank, "", text), nil)
-	h.deliver(h.exchanges.lose(rank, m.lost))
+	h.withdraw(rank)
 }
 
 // remaining lists the ranks that have neither closed nor been lost.
@@ -125,7 +203,7 @@ func (h *hub) remaining() []int {
 	defer h.mu.Unlock()
 	var ranks []int
 	for rank := range h.members {
-		if m := &h.members[rank]; rank != 0 && !m.left && m.lost == nil {
+		if m := &h.members[rank]; rank != h.cfg.Rank && !m.left && m.lost == nil {
 			ranks = append(ranks, rank)
 		}
 	}
@@ -139,8 +217,11 @@ func (h *hub) leave() {
 	h.phase = phaseClosed
 	h.broadcast(newFrame(kindGoodbye, nil), nil)
 	for i := range h.members {
-		h.members[i].wire.finish()
+		if w := h.members[i].wire; w != nil {
+			w.finish()
+		}
 	}
+	h.giveUpAwaited()
 }
 
 // describe words the end of a connection.

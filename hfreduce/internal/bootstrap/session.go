@@ -17,18 +17,27 @@ import (
 // Session is one rank's end of the control channel. Its methods may be called from any goroutine.
 type Session struct {
 	rank     int
+	cfg      Config
 	peers    []PeerInfo
 	log      *slog.Logger
 	listener *hello.Listener
-	hub      *hub // rank 0's; nil elsewhere
-	wire     *wire
 	events   *events
+	life     context.Context // ends with Close
+	end      context.CancelFunc
 
 	wg         sync.WaitGroup // reader, writer
 	ended      chan struct{}  // closed when the reader has ended
 	dispatched chan struct{}  // closed when the event goroutine has ended
 
 	mu       sync.Mutex
+	hub      *hub  // at the rank that is the hub: rank 0, or who took its place
+	hubRank  int   // who that is
+	wire     *wire // to the hub; nil while another rank takes its place
+	lost     map[int]bool
+	later    [][]byte            // exchanges that were begun while there was no hub
+	reports  map[string][]byte   // by scope, until there is a verdict
+	calls    map[string]*calling // roll calls in flight, by key
+	answers  func(scope, report string) string
 	waiters  map[string]chan result // exchanges in flight, by key
 	used     map[string]bool        // keys
 	broken   *failure               // why there is no channel any more
@@ -45,12 +54,17 @@ type result struct {
 
 func newSession(j *joining, peers []PeerInfo) *Session {
 	s := &Session{
-		rank: j.cfg.Rank, peers: peers, log: j.cfg.Logger, listener: j.listener, hub: j.hub, wire: j.wire,
+		rank: j.cfg.Rank, cfg: j.cfg, peers: peers, log: j.cfg.Logger, listener: j.listener, hub: j.hub, wire: j.wire,
 		events: newEvents(), ended: make(chan struct{}), dispatched: make(chan struct{}),
+		lost: map[int]bool{}, reports: map[string][]byte{}, calls: map[string]*calling{},
 		waiters: map[string]chan result{}, used: map[string]bool{}, closed: make(chan struct{}),
 	}
-	s.wg.Go(s.wire.run)
-	s.wg.Go(s.read)
+	s.life, s.end = context.WithCancel(context.Background())
+	if s.hub == nil {
+		s.listener.Handle(hello.Control, notHub())
+	}
+	s.wg.Go(j.wire.run)
+	s.wg.Go(func() { s.read(j.wire) })
 	go func() {
 		defer close(s.dispatched)
 		s.events.run()
@@ -64,16 +78,25 @@ func (s *Session) Listener() *hello.Listener { return s.listener }
 // Peers lists all ranks, this one included, in rank order.
 func (s *Session) Peers() []PeerInfo { return slices.Clone(s.peers) }
 
-// Abort tells all other ranks that something (scope, at most 256 bytes) is over, and why (text, at most 4096 bytes;
-// longer ones are cut). It does not block. The own subscribers are not called.
+// Abort tells all other ranks that something (scope, at most 256 bytes) is over, and why (text, at most 16 KiB; longer
+// ones are cut). It does not block. The own subscribers are not called.
 func (s *Session) Abort(scope, text string) {
-	s.wire.send(abortFrame(kindAbort, s.rank, scope, text))
+	s.send(abortFrame(kindAbort, s.rank, scope, text))
+}
+
+// send queues a message for the hub. It is lost if there is none just now.
+func (s *Session) send(frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wire != nil {
+		s.wire.send(frame)
+	}
 }
 
 // Notify tells all other ranks something that is no end of anything, with Abort's bounds. It does not block, and nobody
 // keeps it: only those who subscribe when it comes hear it, and of many at once only the latest.
 func (s *Session) Notify(scope, text string) {
-	s.wire.send(abortFrame(kindNotice, s.rank, scope, text))
+	s.send(abortFrame(kindNotice, s.rank, scope, text))
 }
 
 // Subscribe has call called for every event, also for those before, in order and one at a time, on a goroutine of the
@@ -91,7 +114,6 @@ func (s *Session) Exchange(ctx context.Context, key string, members []int, mine 
 		return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w", key, s.rank, err)
 	}
 	defer s.forget(key)
-	s.wire.send(exchangeFrame(key, members, mine))
 	select {
 	case r := <-wait:
 		if r.failure != nil {
@@ -106,7 +128,7 @@ func (s *Session) Exchange(ctx context.Context, key string, members []int, mine 
 	}
 }
 
-// begin checks the arguments and registers the waiter.
+// begin checks the arguments, registers the waiter and sends this rank's part.
 func (s *Session) begin(key string, members []int, mine []byte) (chan result, error) {
 	switch {
 	case key == "" || len(key) > maxKey:
@@ -130,6 +152,12 @@ func (s *Session) begin(key string, members []int, mine []byte) (chan result, er
 	s.used[key] = true
 	wait := make(chan result, 1)
 	s.waiters[key] = wait
+	frame := exchangeFrame(key, members, mine)
+	if s.wire != nil {
+		s.wire.send(frame)
+	} else {
+		s.later = append(s.later, frame)
+	}
 	return wait, nil
 }
 
@@ -139,17 +167,16 @@ func (s *Session) forget(key string) {
 	delete(s.waiters, key)
 }
 
-// read takes what the hub sends, until the connection ends.
-func (s *Session) read() {
+// read takes what the hub sends, and then what those send who take its place, until there is nobody any more.
+func (s *Session) read(w *wire) {
 	defer close(s.ended)
-	for {
-		k, body, err := readFrame(s.wire.in, maxDownFrame)
+	for w != nil {
+		k, body, err := readFrame(w.in, maxDownFrame)
 		if err == nil {
 			err = s.take(k, body)
 		}
 		if err != nil {
-			s.breakOff(err)
-			return
+			w = s.succeed(w, err)
 		}
 	}
 }
@@ -171,7 +198,7 @@ func (s *Session) take(k kind, body []byte) error {
 			wait <- result{parts, f}
 		}
 		return nil
-	case kindAbort, kindNotice, kindLost:
+	case kindAbort, kindNotice, kindLost, kindVerdict:
 		rank, scope, text, err := parseAbort(body)
 		if err != nil {
 			return err
@@ -179,16 +206,12 @@ func (s *Session) take(k kind, body []byte) error {
 		if rank >= len(s.peers) {
 			return fmt.Errorf("%w: rank %d", errFrame, rank)
 		}
-		e := s.event(Abort, rank, text)
-		e.Scope = scope
-		switch k {
-		case kindNotice:
-			e.Kind = Notice
-		case kindLost:
-			e.Kind = PeerLost
-		}
-		s.events.publish(e)
+		s.hear(k, rank, scope, text)
 		return nil
+	case kindInquiry:
+		return s.asked(body)
+	case kindRoll:
+		return s.called(body)
 	case kindWaiting: // was on its way when the last rank came
 		return nil
 	case kindGoodbye:
@@ -202,25 +225,25 @@ func (s *Session) event(k EventKind, rank int, text string) Event {
 	return Event{Kind: k, Rank: rank, Host: p.Host, PID: p.PID, Text: text}
 }
 
-// breakOff ends the channel: with a goodbye if this rank is closing, as the loss of rank 0 if not.
-func (s *Session) breakOff(cause error) {
-	s.wire.kill()
-	text := describe(cause)
-	s.mu.Lock()
-	s.broken = failuref(codeLost, "%v is lost, and with it the control channel: %s", s.peers[0], text)
-	if s.closing {
-		s.broken = failuref(codeClosed, "the session is closed")
+// hear publishes what happened on another rank.
+func (s *Session) hear(k kind, rank int, scope, text string) {
+	e := s.event(Abort, rank, text)
+	e.Scope = scope
+	switch k {
+	case kindNotice:
+		e.Kind = Notice
+	case kindLost:
+		e.Kind = PeerLost
+		s.mu.Lock()
+		s.lost[rank] = true
+		s.mu.Unlock()
+	case kindVerdict:
+		e.Kind = Verdict
+		s.mu.Lock()
+		delete(s.reports, scope)
+		s.mu.Unlock()
 	}
-	lost := !s.closing
-	for key, wait := range s.waiters {
-		delete(s.waiters, key)
-		wait <- result{failure: s.broken}
-	}
-	s.mu.Unlock()
-	if lost {
-		s.log.Warn("bootstrap: the control channel is lost", "rank", s.rank, "to", s.peers[0].String(), "cause", text)
-		s.events.publish(s.event(PeerLost, 0, text))
-	}
+	s.events.publish(e)
 }
 
 // Close says goodbye, so that this rank's end is not taken for a loss, and releases everything, the Listener included.
@@ -236,17 +259,23 @@ func (s *Session) Close(ctx context.Context) error {
 		return s.closeErr
 	}
 	defer close(s.closed)
-	s.wire.send(newFrame(kindGoodbye, nil))
+	s.send(newFrame(kindGoodbye, nil))
 	var err error
 	select {
 	case <-s.ended:
 	case <-ctx.Done():
-		err = fmt.Errorf("bootstrap: rank %d closed before rank 0 took its goodbye: %w", s.rank, context.Cause(ctx))
+		err = fmt.Errorf("bootstrap: rank %d closed before its goodbye was taken: %w", s.rank, context.Cause(ctx))
 	}
-	if s.hub != nil {
-		err = errors.Join(err, s.closeHub(ctx))
+	s.end()
+	s.mu.Lock()
+	w, h := s.wire, s.hub
+	s.mu.Unlock()
+	if h != nil {
+		err = errors.Join(err, closeHub(ctx, h))
 	}
-	s.wire.kill()
+	if w != nil {
+		w.kill()
+	}
 	err = errors.Join(err, s.listener.Close())
 	s.events.close()
 	s.wg.Wait()
@@ -259,19 +288,19 @@ func (s *Session) Close(ctx context.Context) error {
 }
 
 // closeHub waits for the goodbyes of all other ranks, and takes the hub down.
-func (s *Session) closeHub(ctx context.Context) (err error) {
+func closeHub(ctx context.Context, h *hub) (err error) {
 	select {
-	case <-s.hub.empty:
+	case <-h.empty:
 	case <-ctx.Done():
-		if late := s.hub.remaining(); len(late) > 0 {
-			err = fmt.Errorf("bootstrap: rank 0 closed before the goodbye of %s: %w", formatRanks(late), context.Cause(ctx))
+		if late := h.remaining(); len(late) > 0 {
+			err = fmt.Errorf("bootstrap: rank %d closed before the goodbye of %s: %w", h.cfg.Rank, formatRanks(late), context.Cause(ctx))
 		}
-		s.hub.leave()
+		h.leave()
 		select {
-		case <-s.hub.empty:
+		case <-h.empty:
 		case <-time.After(lastWords):
 		}
 	}
-	s.hub.close()
+	h.close()
 	return err
 }

@@ -164,7 +164,7 @@ func TestAbort(t *testing.T) {
 			t.Errorf("rank %d got another %+v", rank, <-c)
 		}
 	}
-	ss[1].Abort(strings.Repeat("s", 1000), strings.Repeat("t", 10_000))
+	ss[1].Abort(strings.Repeat("s", 1000), strings.Repeat("t", maxText+1))
 	if e := next(t, watches[0]); len(e.Scope) != maxScope || len(e.Text) != maxText {
 		t.Errorf("a long text came as %d and %d bytes", len(e.Scope), len(e.Text))
 	}
@@ -207,15 +207,15 @@ func TestRankZeroLost(t *testing.T) {
 		if e := next(t, c); e.Kind != PeerLost || e.Rank != 0 || e.PID != os.Getpid() {
 			t.Errorf("got %+v", e)
 		}
-		s.Abort("s", "into the void")
+		s.Abort("s", "perhaps into the void")
 	}
-	_, after := ss[2].Exchange(t.Context(), "k", []int{1, 2}, nil)
-	for _, err := range []error{<-waiting, after} {
-		if !errors.Is(err, ErrPeerLost) {
-			t.Errorf("got %v", err)
-		}
-		mustContain(t, err, "rank 0 (pid", "the control channel")
+	// Nobody knows whether others have the outcome of what was under way; what begins later goes to the next hub.
+	err := <-waiting
+	if mustContain(t, err, "rank 0 (pid", "the control channel"); !errors.Is(err, ErrPeerLost) {
+		t.Errorf("got %v", err)
 	}
+	mustCallRoll(t, ss[1:], "there", []int{1, 2})
+	mustExchange(t, ss[1:], "later", []int{1, 2})
 	for _, err := range closeAll(ss[1:]) {
 		if err != nil {
 			t.Errorf("close: %v", err)

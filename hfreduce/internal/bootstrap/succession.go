@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+)
+
+// When the hub is lost, the lowest rank that is not takes its place on its own port, and the others come over to it: those
+// who are left can still be told one verdict, make communicators and find out who goes on. What was under way in the star
+// ends or is repeated: exchanges fail, reports and roll calls go to the new hub.
+
+var (
+	errCutOff = errors.New("this rank is cut off from the others")
+	errNotHub = errors.New("this rank is not the control channel's hub, and has not lost it")
+)
+
+// succeed finds the hub that follows one whose connection has ended, and returns the way to it; nil if this rank is closing
+// or there is none.
+func (s *Session) succeed(w *wire, cause error) *wire {
+	w.kill()
+	text := describe(cause)
+	s.mu.Lock()
+	s.wire = nil
+	closing, gone, old := s.closing, s.hubRank, s.hub
+	known := s.lost[gone]
+	s.lost[gone] = true
+	s.failWaiters(failuref(codeLost, "%v is lost, and what was under way in the control channel: %s", s.peers[gone], text))
+	s.mu.Unlock()
+	if closing && errors.Is(cause, errGoodbye) || old != nil {
+		s.breakOff(failuref(codeClosed, "the session is closed"))
+		return nil
+	}
+	s.log.Warn("bootstrap: the control channel's hub is lost", "rank", s.rank, "hub", s.peers[gone].String(), "cause", text)
+	if !known {
+		s.events.publish(s.event(PeerLost, gone, text))
+	}
+	for s.life.Err() == nil {
+		next := s.successor()
+		conn, err := s.comeOver(next)
+		if err == nil {
+			return s.install(next, conn)
+		}
+		if s.life.Err() != nil {
+			break
+		}
+		if errors.Is(err, errCutOff) {
+			s.breakOff(failuref(codeLost, "%v is lost, and with it the control channel: %v", s.peers[gone], err))
+			return nil
+		}
+		s.mu.Lock()
+		s.lost[next] = true
+		s.mu.Unlock()
+		s.log.Warn("bootstrap: the next hub is lost, too", "rank", s.rank, "hub", s.peers[next].String(), "cause", err)
+		s.events.publish(s.event(PeerLost, next, fmt.Sprintf("it did not take the place of rank %d: %v", gone, err)))
+	}
+	s.breakOff(failuref(codeClosed, "the session is closed"))
+	return nil
+}
+
+// successor returns the lowest rank that is not known to be lost; this one is not.
+func (s *Session) successor() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for rank := range s.peers {
+		if !s.lost[rank] {
+			return rank
+		}
+	}
+	return s.rank
+}
+
+// comeOver returns a connection to the next hub, which may be this rank. errCutOff says that the next hub is there and no hub.
+func (s *Session) comeOver(next int) (net.Conn, error) {
+	if next == s.rank {
+		return s.takeOver(), nil
+	}
+	ctx, cancel := context.WithTimeout(s.life, s.cfg.pace.succession)
+	defer cancel()
+	h := hello.Hello{Purpose: hello.Control, PeerRank: next, Token: s.claim()}
+	id := hello.Identity{JobID: s.cfg.JobID, Secret: s.cfg.Secret, Rank: s.rank}
+	var last error // that says more than that time is over
+	for pause := firstBackoff; ; pause = min(2*pause, s.cfg.pace.backoff) {
+		conn, err := s.reach(ctx, next, id, h)
+		switch {
+		case err == nil:
+			return conn, nil
+		case ctx.Err() != nil:
+			return nil, cmp.Or(last, err)
+		case errors.Is(err, syscall.ECONNREFUSED): // its process is gone
+			return nil, err
+		case errors.Is(err, hello.ErrRefused):
+			if last = fmt.Errorf("%w: %w", errCutOff, err); !strings.Contains(err.Error(), errNotHub.Error()) {
+				return nil, last
+			}
+		default:
+			last = err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, last
+		}
+	}
+}
+
+// reach tries a rank's addresses in turn.
+func (s *Session) reach(ctx context.Context, rank int, id hello.Identity, h hello.Hello) (conn net.Conn, err error) {
+	err = errors.New("no address of it is known")
+	for _, addr := range s.peers[rank].Addrs {
+		if conn, _, err = hello.Dial(ctx, addr.String(), id, h); err == nil {
+			tune(conn)
+			return conn, nil
+		}
+		if errors.Is(err, hello.ErrRefused) {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// notHub refuses those who come over to a rank that has not lost its hub, or not yet: they try again for a while.
+func notHub() hello.Handler {
+	return hello.Handler{Admit: func(hello.Hello) error { return errNotHub }, Serve: func(_ hello.Hello, conn net.Conn) { conn.Close() }}
+}
+
+// takeOver makes this rank the hub and returns its own way to it.
+func (s *Session) takeOver() net.Conn {
+	s.mu.Lock()
+	h := newSuccessor(s.cfg, s.peers, s.lost)
+	s.hub = h
+	s.mu.Unlock()
+	s.log.Info("bootstrap: this rank is the control channel's hub now", "rank", s.rank)
+	mine, hubs := net.Pipe()
+	h.comeOver(s.rank, hubs)
+	s.listener.Handle(hello.Control, h.succession(s.peers))
+	return mine
+}
+
+// install makes conn the way to the hub and repeats what no hub has answered.
+func (s *Session) install(hub int, conn net.Conn) *wire {
+	w := newWire(conn)
+	s.wg.Go(w.run)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wire, s.hubRank = w, hub
+	for _, frame := range s.reports {
+		w.send(frame)
+	}
+	for _, c := range s.calls {
+		w.send(c.frame)
+	}
+	for _, frame := range s.later {
+		w.send(frame)
+	}
+	s.later = nil
+	if s.closing {
+		w.send(newFrame(kindGoodbye, nil))
+	}
+	return w
+}
+
+// failWaiters ends the exchanges in flight. s.mu is held.
+func (s *Session) failWaiters(f *failure) {
+	for key, wait := range s.waiters {
+		delete(s.waiters, key)
+		wait <- result{failure: f}
+	}
+}
+
+// breakOff ends the channel.
+func (s *Session) breakOff(f *failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = f
+	s.failWaiters(f)
+	for key, c := range s.calls {
+		delete(s.calls, key)
+		c.done <- calledRoll{failure: f}
+	}
+}
+
+// claim says which process of the job comes over.
+func (s *Session) claim() []byte {
+	var e encoder
+	e.text(s.peers[s.rank].Host, maxName)
+	e.u32(s.peers[s.rank].PID)
+	return e
+}
+
+func parseClaim(token []byte) (host string, pid int, err error) {
+	d := decoder{rest: token}
+	host, pid = d.text(maxName), d.u32(math.MaxInt32)
+	return host, pid, d.end()
+}
+
+// newSuccessor returns the hub of a rank that takes the place of one that is lost.
+func newSuccessor(cfg Config, peers []PeerInfo, lost map[int]bool) *hub {
+	h := newHub(cfg)
+	h.phase = phaseMet
+	close(h.decided)
+	for rank := range h.members {
+		m := &h.members[rank]
+		m.host, m.pid = peers[rank].Host, peers[rank].PID
+		if lost[rank] {
+			m.lost = failuref(codeLost, "%v is lost", peers[rank])
+			continue
+		}
+		m.awaited = true
+		h.awaited++
+	}
+	time.AfterFunc(cfg.pace.succession, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.giveUpAwaited()
+	})
+	return h
+}
+
+// succession connects a successor with its listener.
+func (h *hub) succession(peers []PeerInfo) hello.Handler {
+	return hello.Handler{
+		Admit: func(hi hello.Hello) error {
+			host, pid, err := parseClaim(hi.Token)
+			if err != nil {
+				return err
+			}
+			if hi.Rank >= len(peers) || peers[hi.Rank].Host != host || peers[hi.Rank].PID != pid {
+				return fmt.Errorf("pid %d on %s is not rank %d of this job", pid, host, hi.Rank)
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if f := h.gone(hi.Rank); f != nil {
+				return f
+			}
+			return nil
+		},
+		Serve: func(hi hello.Hello, conn net.Conn) {
+			tune(conn)
+			h.comeOver(hi.Rank, conn)
+		},
+	}
+}
+
+// comeOver takes in a member of the star whose hub is lost.
+func (h *hub) comeOver(rank int, conn net.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := &h.members[rank]
+	if !m.awaited || h.phase != phaseMet {
+		conn.Close()
+		return
+	}
+	m.awaited = false
+	h.awaited--
+	m.wire = newWire(conn)
+	h.connected++
+	w := m.wire
+	h.wg.Go(w.run)
+	h.wg.Go(func() { h.read(rank, w) })
+	for _, frame := range m.backlog {
+		w.send(frame)
+	}
+	m.backlog = nil
+}
+
+// giveUpAwaited counts those who have not come over as lost.
+func (h *hub) giveUpAwaited() {
+	for rank := range h.members {
+		if m := &h.members[rank]; m.awaited {
+			m.awaited, m.backlog = false, nil
+			h.awaited--
+			if h.phase == phaseMet {
+				h.cfg.Logger.Warn("bootstrap: a rank did not come over to the new hub", slog.Int("rank", rank), slog.String("process", m.process()))
+				h.lose(rank, errNotCome)
+			}
+		}
+	}
+	h.checkEmpty()
+}
+
+var errNotCome = errors.New("it did not come over when another rank became the control channel's hub")

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// judged has a job's hub word a case so that tests see all of it.
+func judged(cfg Config) Config {
+	cfg.Judge = func(k Case) string {
+		return fmt.Sprintf("%s by %d; answers %v; lost %v", k.Report, k.Reporter, k.Answers, slices.Sorted(maps.Keys(k.Lost)))
+	}
+	return cfg
+}
+
+// answering has every rank answer with its number.
+func answering(ss []*Session) {
+	for rank, s := range ss {
+		s.Answer(func(scope, report string) string { return fmt.Sprint(scope, "/", rank) })
+	}
+}
+
+// until skips events of other kinds.
+func until(t *testing.T, c chan Event, k EventKind) Event {
+	t.Helper()
+	for {
+		if e := next(t, c); e.Kind == k {
+			return e
+		}
+	}
+}
+
+// mustCallRoll calls the roll on some ranks.
+func mustCallRoll(t *testing.T, ss []*Session, key string, members []int) []Roll {
+	t.Helper()
+	rolls := make([]Roll, len(ss))
+	var wg sync.WaitGroup
+	for i, s := range ss {
+		wg.Go(func() {
+			var err error
+			if rolls[i], err = s.RollCall(t.Context(), key, members, patience, fmt.Append(nil, s.rank)); err != nil {
+				t.Errorf("rank %d: %v", s.rank, err)
+			}
+		})
+	}
+	wg.Wait()
+	return rolls
+}
+
+func TestReportsGiveOneVerdict(t *testing.T) {
+	ss := world(t, judged(job(t, 4)))
+	answering(ss)
+	var watches []chan Event
+	for _, s := range ss {
+		watches = append(watches, watch(s))
+	}
+	members := []int{3, 1, 0}
+	for _, rank := range members {
+		ss[rank].Report("c", members, fmt.Sprint("stall ", rank))
+	}
+	first := until(t, watches[0], Verdict)
+	for _, rank := range []int{1, 3} {
+		if e := until(t, watches[rank], Verdict); e != first {
+			t.Errorf("rank %d heard %+v, rank 0 %+v", rank, e, first)
+		}
+	}
+	want := fmt.Sprintf("stall %d by %d; answers map[0:c/0 1:c/1 3:c/3]; lost []", first.Rank, first.Rank)
+	if first.Text != want || first.Scope != "c" {
+		t.Errorf("heard %+v, want %q", first, want)
+	}
+	if len(watches[2]) > 0 {
+		t.Errorf("rank 2, no member, heard %+v", <-watches[2])
+	}
+}
+
+// TestSilentRankDoesNotHoldUpTheVerdict: rank 2 does not answer for longer than the hub waits.
+func TestSilentRankDoesNotHoldUpTheVerdict(t *testing.T) {
+	ss := world(t, judged(job(t, 3)))
+	answering(ss)
+	release := make(chan struct{})
+	ss[2].Answer(func(string, string) string { <-release; return "" })
+	defer close(release)
+	heard := watch(ss[1])
+	ss[1].Report("c", []int{0, 1, 2}, "stall")
+	if e := until(t, heard, Verdict); e.Text != "stall by 1; answers map[0:c/0 1:c/1]; lost []" {
+		t.Errorf("heard %q", e.Text)
+	}
+}
+
+// TestSuccession loses the hub, and then the hub after it: the others are told one verdict each time, exchange and call the
+// roll without them.
+func TestSuccession(t *testing.T) {
+	ss := world(t, judged(job(t, 5)))
+	answering(ss)
+	for lost := range 3 {
+		left := ss[lost+1:]
+		var watches []chan Event
+		for _, s := range left {
+			watches = append(watches, watch(s))
+		}
+		ss[lost].cut()
+		ranks := []int{0, 1, 2, 3, 4}
+		scope := fmt.Sprint("scope ", lost)
+		left[1].Report(scope, ranks, "lost") // the next hub may not be one yet
+		var verdicts []string
+		for _, c := range watches {
+			for e := until(t, c, Verdict); ; e = until(t, c, Verdict) {
+				if e.Scope == scope { // earlier ones are kept for late subscribers
+					verdicts = append(verdicts, e.Text)
+					break
+				}
+			}
+		}
+		answers := map[int]string{}
+		for _, r := range ranks[lost+1:] {
+			answers[r] = fmt.Sprint(scope, "/", r)
+		}
+		if want := fmt.Sprintf("lost by %d; answers %v; lost %v", lost+2, answers, ranks[:lost+1]); verdicts[0] != want {
+			t.Errorf("the verdict is %q, want %q", verdicts[0], want)
+		}
+		if len(slices.Compact(verdicts)) != 1 {
+			t.Errorf("ranks heard different verdicts: %q", verdicts)
+		}
+		mustExchange(t, left, fmt.Sprint("after ", lost), ranks[lost+1:])
+		for i, r := range mustCallRoll(t, left, fmt.Sprint("roll ", lost), ranks) {
+			if r.Epoch != 1 || !slices.Equal(r.Ranks, ranks[lost+1:]) || len(r.Parts) != len(left) || string(r.Parts[0]) != fmt.Sprint(lost+1) {
+				t.Errorf("rank %d: the roll is %v", left[i].rank, r)
+			}
+		}
+		for _, s := range left {
+			if s.Hub() != lost+1 {
+				t.Errorf("rank %d: the hub is rank %d, want %d", s.rank, s.Hub(), lost+1)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, s := range ss[3:] {
+		wg.Go(func() {
+			if err := s.Close(ctx); err != nil {
+				t.Errorf("rank %d: %v", s.rank, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestSuccessionTurnsOthersAway: who is not of the job's processes, or lost, does not get into the new star.
+func TestSuccessionTurnsOthersAway(t *testing.T) {
+	ss := world(t, job(t, 3))
+	lost := watch(ss[1])
+	ss[0].cut()
+	until(t, lost, PeerLost)
+	mustCallRoll(t, ss[1:], "after", []int{1, 2})
+	s := ss[2]
+	peers := slices.Clone(s.peers)
+	peers[2].PID++
+	other := &Session{rank: 2, cfg: s.cfg, peers: peers, life: t.Context()}
+	_, err := other.comeOver(1)
+	mustContain(t, err, "is not rank 2 of this job")
+	dead := &Session{rank: 0, cfg: s.cfg, peers: s.peers, life: t.Context()}
+	_, err = dead.comeOver(1)
+	if mustContain(t, err, "is lost"); !errors.Is(err, errCutOff) {
+		t.Errorf("%v is not errCutOff", err)
+	}
+	mustExchange(t, ss[1:], "unharmed", []int{1, 2}) // nothing of it did harm
+}
+
+// TestCutOffRank: a rank whose connection ends while the hub lives finds that nobody has taken the hub's place.
+func TestCutOffRank(t *testing.T) {
+	ss := world(t, job(t, 3))
+	heard := watch(ss[1])
+	ss[2].wire.kill()
+	if e := until(t, heard, PeerLost); e.Rank != 2 {
+		t.Errorf("rank 1 heard %+v", e)
+	}
+	<-ss[2].ended
+	_, err := ss[2].Exchange(t.Context(), "k", []int{1, 2}, nil)
+	if mustContain(t, err, "the control channel", errNotHub.Error()); !errors.Is(err, ErrPeerLost) {
+		t.Errorf("%v is not ErrPeerLost", err)
+	}
+	mustExchange(t, ss[:2], "the others", []int{0, 1})
+}
