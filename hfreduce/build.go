@@ -95,12 +95,14 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	c.life, c.end = context.WithCancelCause(context.Background())
 	joinErr := c.join(ctx)
 	if joinErr == nil {
+		f.add(c)
 		c.deaf = f.listen(c.heard) // before anybody can know that this rank is there
 	}
 	if err := c.confirm(ctx, key, joinErr); err != nil {
 		c.end(err)
 		if joinErr == nil {
 			c.deaf()
+			f.remove(c)
 			err = errors.Join(err, c.registered.close(), c.segment.Close())
 		}
 		return nil, err
@@ -201,11 +203,8 @@ func (c *Comm) Split(ctx context.Context, color, key int) (*Comm, error) {
 type choice struct{ Color, Key int }
 
 func (c *Comm) split(ctx context.Context, color, key int) (*Comm, error) {
-	if c.opts.InitTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.opts.InitTimeout, fmt.Errorf("%w: the ranks did not meet within InitTimeout %v", ErrTimeout, c.opts.InitTimeout))
-		defer cancel()
-	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	ctx, stop := c.whileAlive(ctx)
 	defer stop()
 	name := fmt.Sprintf("%s/split/%d", c.uid, c.splits.Add(1))
@@ -281,6 +280,11 @@ func (c *Comm) connect(ctx context.Context, p *schedule.Plan, bytes int64) error
 			peers = append(peers, rank)
 		}
 	})
+	stuck := &engine.Position{}
+	for _, rank := range peers {
+		stuck.Needs = append(stuck.Needs, engine.Need{Rank: rank, For: engine.ForLink})
+	}
+	c.stuck.Store(stuck)
 	links, errs := c.dial(ctx, peers)
 	stall := &engine.StallError{}
 	for i, rank := range peers {
@@ -288,12 +292,16 @@ func (c *Comm) connect(ctx context.Context, p *schedule.Plan, bytes int64) error
 			c.engine.AddLink(rank, links[i])
 			continue
 		}
-		stall.Needs = append(stall.Needs, engine.Need{Rank: rank, For: engine.ForRoom})
+		stall.Needs = append(stall.Needs, engine.Need{Rank: rank, For: engine.ForLink})
 	}
 	if len(stall.Needs) > 0 && context.Cause(ctx) == engine.ErrStalled {
 		return stall
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err == nil {
+		c.stuck.Store(nil)
+	}
+	return err
 }
 
 // dial connects to each of the ranks.

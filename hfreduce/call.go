@@ -31,6 +31,8 @@ type signature struct {
 	op    Op
 	root  int   // -1 for collectives without
 	bytes int64 // of the whole buffer; for ReduceScatter and AllGather of one rank's block
+
+	inPlace bool // is said, but may differ: nothing on other ranks depends on it
 }
 
 // String describes the call: "AllReduce float[1024] sum".
@@ -42,6 +44,9 @@ func (k *signature) String() string {
 	}
 	if k.root >= 0 {
 		s += fmt.Sprintf(" root %d", k.root)
+	}
+	if k.inPlace {
+		s += " in place"
 	}
 	return s
 }
@@ -127,8 +132,10 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	if k.op.kind == opAvg {
 		op.Spec.Divisor = len(c.members)
 	}
-	op.Tag, op.Call = c.tag(k, seq), seq
+	op.Tag = c.tag(k, seq)
+	k.inPlace = k.in != engine.Nowhere && k.out != engine.Nowhere && k.src.overlaps(k.dst)
 	c.journal.begin(c, seq, &k.signature, op.Tag)
+	c.engine.Enter(seq)
 	op.Src, op.Dst, op.In, op.Out = nil, nil, k.in, k.out
 	if k.in != engine.Nowhere && !k.src.device() {
 		op.Src = k.src.raw()
@@ -182,64 +189,48 @@ func (c *Comm) link(ctx context.Context, p *schedule.Plan, bytes int64) error {
 	return nil
 }
 
-// settle turns the error of a running collective into the Comm's cause, tells the other ranks, and returns the cause.
+// settle has the error of a running collective judged, waits for the verdict, which becomes the Comm's cause on all ranks,
+// and returns it.
 func (c *Comm) settle(k *call, seq uint64, err error) error {
+	if c.stuck.Load() == nil {
+		p := c.engine.Position()
+		c.stuck.Store(&p)
+	}
 	var (
 		mismatch *engine.MismatchError
 		link     *engine.LinkError
 		stall    *engine.StallError
 	)
-	if cause := c.cause.Load(); cause != nil {
-		return *cause
-	}
-	v := verdict{Kind: verdictFault, Rank: c.rank, Text: err.Error()}
+	r := report{Kind: verdictFault, Seq: seq, Call: k.String(), Accused: -1, Text: err.Error()}
 	switch {
+	case c.cause.Load() != nil:
 	case errors.As(err, &mismatch):
-		v.Kind = verdictMismatch
-		v.Text = fmt.Sprintf("calls %v as collective %d, rank %d makes another call", k, seq, mismatch.Rank)
+		r.Kind, r.Accused = verdictMismatch, c.members[mismatch.Rank]
+		r.Text = fmt.Sprintf("rank %d found another call of rank %d", c.rank, mismatch.Rank)
 	case errors.As(err, &stall):
-		v.Kind = verdictTimeout
-		v.Text = fmt.Sprintf("%v #%d made no progress for %v, %s", k, seq, c.opts.Timeout, waitingFor(stall))
+		r.Kind, r.Text = verdictTimeout, fmt.Sprintf("made no progress for %v", c.opts.Timeout)
 	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerLost):
-		c.awaitVerdict()
-		v = verdict{Kind: verdictLost, Rank: link.Rank, Text: link.Err.Error()}
+		r.Kind, r.Accused, r.Text = verdictLost, c.members[link.Rank], link.Err.Error()
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return c.abandon(fmt.Sprintf("the context of %v #%d ended: %v", k, seq, err), err)
-	default:
-		c.awaitVerdict() // a link that could not be made, mostly: its peer may have died
+		c.abandon(fmt.Sprintf("the context of %v #%d ended: %v", k, seq, err), err)
 	}
-	c.fail(v)
+	c.judged(r, err)
+	// The others may not hear the verdict otherwise, if the rank that judges is stopped: they see the links end.
+	if links := c.engine.CloseLinks(); links != nil {
+		c.log.Debug("links after a fault", "rank", c.rank, "error", links)
+	}
 	return *c.cause.Load()
 }
 
-// waitingFor says what a stalled rank waits for.
-func waitingFor(s *engine.StallError) string {
-	if s.Device {
-		return "waiting for its own GPU: what the stream was given before the call, or the copies, have not been done"
+// judged has a fault judged unless there is a verdict already, and waits for that: at most verdictWait.
+func (c *Comm) judged(r report, err error) {
+	if c.cause.Load() == nil {
+		c.report(r, err)
 	}
-	ranks := make([]int, len(s.Needs))
-	for i, w := range s.Needs {
-		ranks[i] = w.Rank
-	}
-	return fmt.Sprintf("waiting for ranks %v", ranks)
+	<-c.life.Done()
 }
 
-// abandon breaks the Comm because the context of a running call ended, and returns the cause.
-func (c *Comm) abandon(text string, err error) error {
-	c.breakWith(fmt.Errorf("%w: rank %d: %s: %w", ErrAborted, c.rank, text, err))
-	c.fabric.tell(c.uid, verdict{Kind: verdictAborted, Rank: c.members[c.rank], Text: text})
-	return *c.cause.Load()
-}
-
-// verdictGrace is how long a rank whose link failed, or could not be made, waits to hear why: a peer that broke the Comm tells
-// so over another connection and then may exit.
-const verdictGrace = 250 * time.Millisecond
-
-func (c *Comm) awaitVerdict() {
-	timer := time.NewTimer(verdictGrace)
-	defer timer.Stop()
-	select {
-	case <-c.life.Done():
-	case <-timer.C:
-	}
+// abandon breaks the Comm because the context of a running call ended.
+func (c *Comm) abandon(text string, err error) {
+	c.fail(verdict{Kind: verdictAborted, Rank: c.members[c.rank], Text: text}, err)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
@@ -39,6 +40,10 @@ type Comm struct {
 	end   context.CancelCauseFunc
 	cause atomic.Pointer[error] // why the Comm is broken
 
+	reported atomic.Bool                     // a fault, whose verdict is awaited
+	stuck    atomic.Pointer[engine.Position] // where this rank stands when no engine runs that could say so
+	verdict  atomic.Pointer[verdict]         // why the Comm is broken, as the other ranks hear it
+
 	breaking sync.Mutex // between breaking the engine and taking its memory away
 	released bool
 
@@ -63,30 +68,6 @@ type planKey struct {
 	collective  schedule.Collective
 	root, flows int
 	exchange    bool
-}
-
-// sharedFabric counts the communicators of a rank; the last one to close closes the fabric.
-type sharedFabric struct {
-	fabric
-	mu   sync.Mutex
-	refs int
-}
-
-func (s *sharedFabric) retain() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refs++
-}
-
-func (s *sharedFabric) release(ctx context.Context) error {
-	s.mu.Lock()
-	s.refs--
-	last := s.refs == 0
-	s.mu.Unlock()
-	if last {
-		return s.close(ctx)
-	}
-	return nil
 }
 
 // Rank returns this rank's number in the communicator, 0..WorldSize()-1.
@@ -142,11 +123,12 @@ func (c *Comm) usable() error {
 }
 
 // breakWith makes the running and all later calls of this rank fail. The first cause stays; it reports whether this is
-// the one.
-func (c *Comm) breakWith(cause error) bool {
+// the one. v is the same for ranks that ask.
+func (c *Comm) breakWith(v verdict, cause error) bool {
 	if !c.cause.CompareAndSwap(nil, &cause) {
 		return false
 	}
+	c.verdict.Store(&v)
 	c.end(cause)
 	c.breaking.Lock()
 	if !c.released {
@@ -158,34 +140,52 @@ func (c *Comm) breakWith(cause error) bool {
 	return true
 }
 
-// fail breaks the Comm here and on every other rank.
-func (c *Comm) fail(v verdict) {
-	v.Rank = c.members[v.Rank]
-	if c.breakWith(c.errorOf(v)) {
+// fail breaks the Comm here at once, and on every other rank: for what needs no judge.
+func (c *Comm) fail(v verdict, cause error) {
+	if c.breakWith(v, c.errorOf(v, cause)) {
 		c.fabric.tell(c.uid, v)
 	}
 }
 
-// errorOf returns a verdict as an error.
-func (c *Comm) errorOf(v verdict) error {
-	rank := c.rankOf(v.Rank)
-	if v.Kind == verdictLost {
-		info, _ := c.fabric.info(v.Rank)
-		return fmt.Errorf("%w: rank %d (host %s, pid %d): %s", ErrPeerLost, rank, info.Host, info.PID, v.Text)
+// verdictWait is how long a rank waits for the verdict on a fault. It takes much less, unless processes are stopped; then
+// the judge waits for their answers for half a second.
+const verdictWait = 900 * time.Millisecond
+
+// report has a fault judged. The verdict breaks the Comm; if none comes, what this rank knows does.
+func (c *Comm) report(r report, cause error) {
+	if c.reported.Swap(true) {
+		return
 	}
-	return fmt.Errorf("%w: rank %d: %s", v.Kind.sentinel(), rank, v.Text)
+	time.AfterFunc(verdictWait, func() {
+		d := dispute{
+			members: c.members, reporter: c.members[c.rank], report: r, answers: map[int]answer{}, lost: map[int]string{},
+			info: func(world int) RankInfo { i, _ := c.fabric.info(world); return i },
+		}
+		judge := c.fabric.judges()
+		v := d.verdict(r.Kind, nil, fmt.Sprintf("%s: %s; the rank that should judge, %d, does not answer: its process is stopped, or cut off", d.name(d.reporter), r.Text, c.rankOf(judge)))
+		if c.rankOf(judge) >= 0 {
+			v.Culprits = []Culprit{d.culprit(judge)}
+		}
+		if c.breakWith(v, c.errorOf(v, cause)) {
+			c.fabric.tell(c.uid, v)
+		}
+	})
+	c.fabric.report(c.uid, c.members, r)
 }
 
-// heard takes a verdict from the fabric.
+// heard takes a verdict, a notice or a loss from the fabric.
 func (c *Comm) heard(scope string, v verdict) {
-	if scope != "" && scope != c.uid || !slices.Contains(c.members, v.Rank) {
+	if scope != "" && scope != c.uid || !slices.Contains(c.members, v.Rank) || c.cause.Load() != nil {
 		return
 	}
-	if v.Kind == noticeWaiting {
+	switch v.Kind {
+	case noticeWaiting:
 		c.journal.heard(c, v)
-		return
+	case noticeLost:
+		c.report(report{Kind: verdictLost, Accused: v.Rank, Text: v.Text}, nil)
+	default:
+		c.breakWith(v, c.errorOf(v, nil))
 	}
-	c.breakWith(c.errorOf(v))
 }
 
 // Abort breaks the communicator on every rank: the running and all later calls return an error that wraps ErrAborted
@@ -195,7 +195,7 @@ func (c *Comm) Abort(cause error) {
 	if cause != nil {
 		text = cause.Error()
 	}
-	c.fail(verdict{Kind: verdictAborted, Rank: c.rank, Text: text})
+	c.fail(verdict{Kind: verdictAborted, Rank: c.members[c.rank], Text: text}, cause)
 }
 
 // Close ends the communicator. It waits for the collectives that were started and, unless the Comm is broken, for all
@@ -206,11 +206,14 @@ func (c *Comm) Close(ctx context.Context) error {
 	}
 	errs := []error{c.drain(ctx)}
 	if c.cause.Load() == nil {
-		if _, err := c.fabric.exchange(ctx, c.uid+"/close", c.members, nil); err != nil {
+		alive, stop := c.whileAlive(ctx)
+		_, err := c.fabric.exchange(alive, c.uid+"/close", c.members, nil)
+		if stop(); err != nil && c.cause.Load() == nil {
 			errs = append(errs, fmt.Errorf("hfreduce: close on rank %d: %w", c.rank, err))
 		}
 	}
 	c.deaf()
+	c.fabric.remove(c)
 	c.end(ErrClosed)
 	left := false // memory that a GPU may still touch
 	if g := c.devices.gpu.Load(); g != nil {
@@ -233,7 +236,7 @@ func (c *Comm) drain(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	c.fail(verdict{Kind: verdictAborted, Rank: c.rank, Text: fmt.Sprintf("Close could not wait for a collective: %v", err)})
+	c.fail(verdict{Kind: verdictAborted, Rank: c.members[c.rank], Text: fmt.Sprintf("Close could not wait for a collective: %v", err)}, err)
 	return errors.Join(err, c.queue.drain(context.Background()))
 }
 

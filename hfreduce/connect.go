@@ -4,6 +4,7 @@ package hfreduce
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -84,14 +85,16 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	if err != nil {
 		return nil, err
 	}
+	f := &processFabric{self: o.Rank, log: o.Logger, rdma: o.Transport != TransportTCP}
 	s, err := bootstrap.Join(ctx, bootstrap.Config{
 		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: rendezvous, JobID: o.JobID, Secret: o.Secret, Node: o.Node,
 		Interfaces: o.Interfaces, PortRange: ports, Timeout: o.InitTimeout, Logger: o.Logger,
+		Judge: f.judge,
 	})
 	if err != nil {
 		return nil, meetingError(err)
 	}
-	f := &processFabric{session: s, self: o.Rank, peers: s.Peers(), log: o.Logger, rdma: o.Transport != TransportTCP}
+	f.session, f.peers = s, s.Peers()
 	if len(o.Verbs.Devices) > 0 {
 		f.nic = o.Verbs.Devices[0]
 	}
@@ -170,11 +173,58 @@ func (f *processFabric) tell(scope string, v verdict) {
 func (f *processFabric) listen(l func(scope string, v verdict)) (cancel func()) {
 	return f.session.Subscribe(func(e bootstrap.Event) {
 		if e.Kind == bootstrap.PeerLost {
-			l("", verdict{Kind: verdictLost, Rank: e.Rank, Text: e.Text})
+			l("", verdict{Kind: noticeLost, Rank: e.Rank, Text: e.Text})
 			return
 		}
 		l(e.Scope, decodeVerdict(e.Rank, e.Text))
 	})
+}
+
+func (f *processFabric) report(scope string, members []int, r report) {
+	f.session.Report(scope, members, encode(r, r.Text))
+}
+
+func (f *processFabric) answering(know func(scope string, r report) (answer, bool)) {
+	f.session.Answer(func(scope, text string) string {
+		var r report
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			return ""
+		}
+		if a, ok := know(scope, r); ok {
+			return encode(a, "")
+		}
+		return ""
+	})
+}
+
+// judge is the hub's: peers are known before any communicator can have a fault.
+func (f *processFabric) judge(k bootstrap.Case) string {
+	d := dispute{members: k.Members, reporter: k.Reporter, lost: k.Lost, closed: k.Closed, answers: map[int]answer{}, info: func(world int) RankInfo {
+		i, _ := f.info(world)
+		return i
+	}}
+	if err := json.Unmarshal([]byte(k.Report), &d.report); err != nil {
+		d.report = report{Kind: verdictFault, Accused: -1, Text: k.Report}
+	}
+	for m, text := range k.Answers {
+		var a answer
+		if err := json.Unmarshal([]byte(text), &a); err != nil { // it does not know of the communicator any more
+			d.closed = append(d.closed, m)
+			continue
+		}
+		d.answers[m] = a
+	}
+	return judge(&d).encode()
+}
+
+func (f *processFabric) judges() int { return f.session.Hub() }
+
+func (f *processFabric) rollCall(ctx context.Context, key string, members []int, patience time.Duration) ([]int, int, error) {
+	r, err := f.session.RollCall(ctx, key, members, patience, nil)
+	if err != nil {
+		return nil, 0, meetingError(err)
+	}
+	return r.Ranks, r.Epoch, nil
 }
 
 func (f *processFabric) strangers() (accepted, refused uint64) { return f.session.Listener().Stats() }

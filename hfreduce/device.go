@@ -136,10 +136,7 @@ func (c *Comm) startOrdered(r *Request) error {
 
 // failGPU breaks the Comm because of CUDA.
 func (c *Comm) failGPU(err error) {
-	text := fmt.Sprintf("GPU: %v", err)
-	if c.breakWith(fmt.Errorf("%w: rank %d: GPU: %w", ErrAborted, c.rank, err)) {
-		c.fabric.tell(c.uid, verdict{Kind: verdictFault, Rank: c.members[c.rank], Text: text})
-	}
+	c.fail(verdict{Kind: verdictFault, Rank: c.members[c.rank], Text: fmt.Sprintf("GPU: %v", err)}, err)
 }
 
 // runOrdered is run in a communicator made for GPUs.

@@ -4,7 +4,7 @@ package hfreduce
 
 import (
 	"context"
-	"encoding/json"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
@@ -26,10 +26,18 @@ type fabric interface {
 	segment(ctx context.Context, name string, index, size int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error)
 	// transport makes the links to ranks on other nodes.
 	transport() transport.Transport
-	// tell sends a verdict on a communicator to all ranks, without waiting.
+	// tell sends a verdict or a notice on a communicator to all other ranks, without waiting.
 	tell(scope string, v verdict)
-	// listen calls f with every verdict and loss, now and later, until the returned function is called.
+	// listen calls f with every verdict, notice and loss, now and later, until the returned function is called.
 	listen(f func(scope string, v verdict)) (cancel func())
+	// report has a fault of a communicator judged: all members hear one verdict, within verdictWait as a rule. It does not wait.
+	report(scope string, members []int, r report)
+	// answering sets who answers what this rank knows of a report; it is called once.
+	answering(f func(scope string, r report) (answer, bool))
+	// judges returns the rank that judges.
+	judges() int
+	// rollCall finds out which of the members go on together: all that live and come before the patience of the first ends.
+	rollCall(ctx context.Context, key string, members []int, patience time.Duration) (ranks []int, epoch int, err error)
 	// strangers counts connections.
 	strangers() (accepted, refused uint64)
 	// policy says how ranks wait here.
@@ -38,56 +46,4 @@ type fabric interface {
 	share() (ranks, processors int)
 	// close is called when the rank's last communicator closes.
 	close(ctx context.Context) error
-}
-
-// verdictKind says why a communicator broke.
-type verdictKind string
-
-const (
-	verdictAborted  verdictKind = "aborted"
-	verdictLost     verdictKind = "lost"
-	verdictMismatch verdictKind = "mismatch"
-	verdictTimeout  verdictKind = "timeout"
-	verdictFault    verdictKind = "fault"
-	// noticeWaiting is no verdict: the rank has waited for a while in a collective and says which.
-	noticeWaiting verdictKind = "waiting"
-)
-
-// verdict is why a communicator broke, as it is told to all ranks. An empty scope means every communicator that the
-// rank is part of.
-type verdict struct {
-	Kind verdictKind
-	Rank int // world rank: for verdictLost the one that is gone, else the one that says so
-	Text string
-	Seq  uint64 `json:",omitempty"` // noticeWaiting: number of the collective
-	Tag  uint32 `json:",omitempty"` // noticeWaiting: its fingerprint
-}
-
-func (v verdict) encode() string {
-	b, err := json.Marshal(v)
-	if err != nil { // strings and numbers always encode
-		return v.Text
-	}
-	return string(b)
-}
-
-func decodeVerdict(rank int, text string) verdict {
-	v := verdict{Kind: verdictAborted, Rank: rank, Text: text}
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		return verdict{Kind: verdictAborted, Rank: rank, Text: text}
-	}
-	return v
-}
-
-// sentinel returns the error that a verdict wraps.
-func (k verdictKind) sentinel() error {
-	switch k {
-	case verdictLost:
-		return ErrPeerLost
-	case verdictMismatch:
-		return ErrMismatch
-	case verdictTimeout:
-		return ErrTimeout
-	}
-	return ErrAborted
 }

@@ -39,6 +39,14 @@ type gpu struct {
 	ended chan struct{} // closed when watch has ended
 }
 
+// gpuAddress returns the PCI address of this rank's GPU, "" if it has used none.
+func (c *Comm) gpuAddress() string {
+	if g := c.devices.gpu.Load(); g != nil {
+		return g.device.PCIAddress()
+	}
+	return ""
+}
+
 // openGPU makes the Comm's side of a GPU: it pins the segment, which takes time, but once for each process.
 func (c *Comm) openGPU(ordinal int) (g *gpu, err error) {
 	g = &gpu{transfers: c.engine.Transfers(), ended: make(chan struct{})}

@@ -23,17 +23,17 @@ const (
 // journal remembers the collectives of a Comm and what other ranks said of theirs.
 type journal struct {
 	mu      sync.Mutex
-	seq     uint64 // the latest collective begun here
-	call    signature
-	tags    [remembered]uint32 // of the collectives up to seq, by number
-	notice  verdict            // the latest one that is ahead of seq
-	settled uint64             // the latest collective of which another rank has given notice
+	seq     uint64                // the latest collective begun here
+	calls   [remembered]signature // of the collectives up to seq, by number
+	tags    [remembered]uint32
+	notice  verdict // the latest one that is ahead of seq
+	settled uint64  // the latest collective of which another rank has given notice
 }
 
 // begin notes that a collective begins here.
 func (j *journal) begin(c *Comm, seq uint64, k *signature, tag uint32) {
 	j.mu.Lock()
-	j.seq, j.call, j.tags[seq%remembered] = seq, *k, tag
+	j.seq, j.calls[seq%remembered], j.tags[seq%remembered] = seq, *k, tag
 	notice := j.notice
 	j.mu.Unlock()
 	if notice.Seq == seq {
@@ -51,21 +51,44 @@ func (j *journal) heard(c *Comm, v verdict) {
 	}
 	j.settled = max(j.settled, v.Seq)
 	differs := v.Seq+remembered > j.seq && j.tags[v.Seq%remembered] != v.Tag
-	mine := fmt.Sprintf("is at collective %d already", j.seq)
-	if v.Seq == j.seq {
-		mine = fmt.Sprintf("calls %v", &j.call)
-	}
+	mine := j.calls[v.Seq%remembered]
 	j.mu.Unlock()
 	if differs {
-		other := c.rankOf(v.Rank)
-		c.fail(verdict{Kind: verdictMismatch, Rank: c.rank, Text: fmt.Sprintf("%s, rank %d makes another call as collective %d: %s", mine, other, v.Seq, v.Text)})
+		c.report(report{Kind: verdictMismatch, Seq: v.Seq, Call: mine.String(), Accused: v.Rank, Text: fmt.Sprintf("rank %d waits in %s", c.rankOf(v.Rank), v.Text)}, nil)
 	}
+}
+
+// told is how many of the latest collectives a rank tells when it is asked.
+const told = 8
+
+// made is a collective that was begun here.
+type made struct {
+	Seq  uint64
+	Tag  uint32
+	Call string
+}
+
+// latest returns the latest collectives begun here, the last one last, and the one of that number if it is remembered.
+func (j *journal) latest(which uint64) (calls []made) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	add := func(seq uint64) {
+		calls = append(calls, made{seq, j.tags[seq%remembered], j.calls[seq%remembered].String()})
+	}
+	first := max(1, j.seq+1-min(told, j.seq))
+	if which > 0 && which < first && which+remembered > j.seq {
+		add(which)
+	}
+	for seq := first; seq <= j.seq; seq++ {
+		add(seq)
+	}
+	return calls
 }
 
 // tell gives notice of the collective that runs here, unless somebody did.
 func (j *journal) tell(c *Comm) {
 	j.mu.Lock()
-	v := verdict{Kind: noticeWaiting, Rank: c.members[c.rank], Seq: j.seq, Tag: j.tags[j.seq%remembered], Text: j.call.String()}
+	v := verdict{Kind: noticeWaiting, Rank: c.members[c.rank], Seq: j.seq, Tag: j.tags[j.seq%remembered], Text: j.calls[j.seq%remembered].String()}
 	known := j.settled >= j.seq
 	j.mu.Unlock()
 	if !known {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
@@ -67,6 +68,10 @@ type localWorld struct {
 	segments  map[string]*localSegment
 	listeners map[int]func(scope string, v verdict)
 	nextID    int
+	answers   []func(scope string, r report) (answer, bool) // by rank
+	judged    map[string]bool                               // scopes
+	rolls     map[string]int                                // roll calls of a key so far
+	cases     sync.WaitGroup                                // that are being judged
 }
 
 // meeting is one exchange.
@@ -87,6 +92,7 @@ func newLocalWorld(nodeOf []int) *localWorld {
 	return &localWorld{
 		nodeOf: nodeOf, network: mem.NewNetwork(len(nodeOf)),
 		meetings: map[string]*meeting{}, segments: map[string]*localSegment{}, listeners: map[int]func(string, verdict){},
+		answers: make([]func(string, report) (answer, bool), len(nodeOf)), judged: map[string]bool{}, rolls: map[string]int{},
 	}
 }
 
@@ -171,6 +177,63 @@ func (f *localFabric) listen(l func(scope string, v verdict)) (cancel func()) {
 	}
 }
 
+func (f *localFabric) answering(know func(scope string, r report) (answer, bool)) {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	f.world.answers[f.self] = know
+}
+
+// report asks all members, as a hub does, and tells all ranks what follows.
+func (f *localFabric) report(scope string, members []int, r report) {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.judged[scope] {
+		return
+	}
+	w.judged[scope] = true
+	know := slices.Clone(w.answers)
+	w.cases.Go(func() {
+		d := dispute{members: members, reporter: f.self, report: r, answers: map[int]answer{}, info: func(world int) RankInfo {
+			i, _ := f.info(world)
+			return i
+		}}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for _, m := range members {
+			wg.Go(func() {
+				a, ok := know[m](scope, r)
+				mu.Lock()
+				defer mu.Unlock()
+				if ok {
+					d.answers[m] = a
+				} else {
+					d.closed = append(d.closed, m)
+				}
+			})
+		}
+		wg.Wait()
+		f.tell(scope, judge(&d))
+	})
+}
+
+func (f *localFabric) judges() int { return 0 }
+
+// rollCall waits for all members: ranks of one process live and die together.
+func (f *localFabric) rollCall(ctx context.Context, key string, members []int, patience time.Duration) ([]int, int, error) {
+	w := f.world
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: not all ranks came within %v", ErrTimeout, patience))
+	defer cancel()
+	all, err := f.exchange(ctx, key, members, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rolls[key]++
+	return slices.Clone(members), 1 + (w.rolls[key]-1)/len(all), nil
+}
+
 func (f *localFabric) strangers() (accepted, refused uint64) { return 0, 0 }
 
 func (f *localFabric) policy() wait.Policy {
@@ -181,4 +244,7 @@ func (f *localFabric) share() (ranks, processors int) {
 	return len(f.world.nodeOf), runtime.GOMAXPROCS(0)
 }
 
-func (f *localFabric) close(context.Context) error { return f.transport_.Close() }
+func (f *localFabric) close(context.Context) error {
+	f.world.cases.Wait()
+	return f.transport_.Close()
+}

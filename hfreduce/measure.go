@@ -277,22 +277,19 @@ func (m *linkMeasurement) settle(ctx context.Context, err error) error {
 		info, _ := c.fabric.info(c.members[m.peer])
 		what = fmt.Sprintf("%v of the link to rank %d on %s", m.test.Mode, m.peer, info.Host)
 	}
-	v := verdict{Kind: verdictFault, Rank: c.rank, Text: fmt.Sprintf("%s: %v", what, err)}
+	r := report{Kind: verdictFault, Accused: -1, Call: "MeasureLink", Text: fmt.Sprintf("%s: %v", what, err)}
 	var stall *probe.StallError
 	switch {
 	case c.cause.Load() != nil:
-		return *c.cause.Load()
 	case ctx.Err() != nil:
-		return c.abandon(fmt.Sprintf("the context ended during the measurement of the %s: %v", what, err), err)
+		c.abandon(fmt.Sprintf("the context ended during the measurement of the %s: %v", what, err), err)
 	case errors.Is(err, ErrTimeout), errors.As(err, &stall):
-		v.Kind = verdictTimeout
+		r.Kind = verdictTimeout
 	case errors.Is(err, ErrMismatch):
-		v.Kind = verdictMismatch
-	default: // the link failed, or could not be made: the peer may have died, or have told why
-		if c.awaitVerdict(); errors.Is(err, transport.ErrPeerLost) {
-			v.Kind, v.Rank = verdictLost, m.peer
-		}
+		r.Kind = verdictMismatch
+	case errors.Is(err, transport.ErrPeerLost) && m.peer >= 0:
+		r.Kind, r.Accused = verdictLost, c.members[m.peer]
 	}
-	c.fail(v)
+	c.judged(r, err)
 	return *c.cause.Load()
 }

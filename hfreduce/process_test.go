@@ -33,10 +33,11 @@ const roleVariable = "HFREDUCE_TEST_ROLE"
 
 // roles are what child processes do, as ranks of a job that the environment describes.
 var roles = map[string]func(ctx context.Context, c *Comm) error{
-	"sum":   roleSum,
-	"spin":  roleSpin,
-	"stuck": roleStuck,
-	"link":  roleLink,
+	"sum":    roleSum,
+	"spin":   roleSpin,
+	"stuck":  roleStuck,
+	"link":   roleLink,
+	"shrink": roleShrink, // shrink_test.go
 	// with GPUs, in device_process_test.go
 	"gpusum":  roleGPUSum,
 	"gpuspin": roleGPUSpin,

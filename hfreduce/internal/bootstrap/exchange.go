@@ -45,7 +45,7 @@ func (x *exchanges) contribute(rank int, key string, members []int, part []byte,
 		}
 		if both, ok := common(e.members, members); ok {
 			clash = failuref(codeMismatch, "%s lists %s as members, others list %s; %s is in both",
-				formatRanks([]int{rank}), formatRanks(members), formatRanks(e.members), formatRanks([]int{both}))
+				FormatRanks([]int{rank}), FormatRanks(members), FormatRanks(e.members), FormatRanks([]int{both}))
 			out = append(out, x.fail(e, clash))
 		}
 	}

@@ -216,9 +216,9 @@ func (h *hub) waiting() string {
 			}
 		}
 	}
-	s := fmt.Sprintf("waiting for %s (%d of %d arrived)", formatRanks(missing), h.arrived, len(h.members))
+	s := fmt.Sprintf("waiting for %s (%d of %d arrived)", FormatRanks(missing), h.arrived, len(h.members))
 	if len(back) > 0 {
-		s += fmt.Sprintf("; %s had arrived (%s) and left", formatRanks(back), h.members[back[0]].process())
+		s += fmt.Sprintf("; %s had arrived (%s) and left", FormatRanks(back), h.members[back[0]].process())
 	}
 	return s
 }

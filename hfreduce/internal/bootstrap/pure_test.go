@@ -25,11 +25,11 @@ func TestFormatRanks(t *testing.T) {
 		"ranks 0-999":             upTo(1000, 1),
 		"ranks 0, 2, 4, 6, 8, 10": upTo(12, 2),
 	} {
-		if got := formatRanks(ranks); got != want {
+		if got := FormatRanks(ranks); got != want {
 			t.Errorf("%v: %q, want %q", ranks, got, want)
 		}
 	}
-	long := formatRanks(upTo(2000, 2))
+	long := FormatRanks(upTo(2000, 2))
 	if !strings.HasSuffix(long, ", 46 and 976 more") {
 		t.Errorf("a long list: %q", long)
 	}

@@ -10,8 +10,8 @@ import (
 // maxRanges is how many ranges a list of ranks shows before it is cut short.
 const maxRanges = 24
 
-// formatRanks names ascending ranks: "rank 3" or "ranks 3, 7, 12-15".
-func formatRanks(ranks []int) string {
+// FormatRanks names ascending ranks: "rank 3" or "ranks 3, 7, 12-15".
+func FormatRanks(ranks []int) string {
 	var b strings.Builder
 	b.WriteString("rank")
 	if len(ranks) != 1 {

@@ -44,7 +44,7 @@ func (x *rolls) come(rank int, key string, members []int, part []byte, gone func
 		x.open[key], opened = r, r.id
 	}
 	if !slices.Contains(r.members, rank) {
-		return []delivery{{[]int{rank}, rollFrame(key, failuref(codeMismatch, "rank %d is no member: %s", rank, formatRanks(r.members)), nil)}}, opened
+		return []delivery{{[]int{rank}, rollFrame(key, failuref(codeMismatch, "rank %d is no member: %s", rank, FormatRanks(r.members)), nil)}}, opened
 	}
 	r.parts[rank] = part
 	return x.check(r, gone), opened

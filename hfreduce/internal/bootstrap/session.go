@@ -124,7 +124,7 @@ func (s *Session) Exchange(ctx context.Context, key string, members []int, mine 
 		}
 		return r.parts, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("bootstrap: exchange %q of %s on rank %d: %w", key, formatRanks(members), s.rank, context.Cause(ctx))
+		return nil, fmt.Errorf("bootstrap: exchange %q of %s on rank %d: %w", key, FormatRanks(members), s.rank, context.Cause(ctx))
 	}
 }
 
@@ -293,7 +293,7 @@ func closeHub(ctx context.Context, h *hub) (err error) {
 	case <-h.empty:
 	case <-ctx.Done():
 		if late := h.remaining(); len(late) > 0 {
-			err = fmt.Errorf("bootstrap: rank %d closed before the goodbye of %s: %w", h.cfg.Rank, formatRanks(late), context.Cause(ctx))
+			err = fmt.Errorf("bootstrap: rank %d closed before the goodbye of %s: %w", h.cfg.Rank, FormatRanks(late), context.Cause(ctx))
 		}
 		h.leave()
 		select {

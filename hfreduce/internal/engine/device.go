@@ -230,21 +230,21 @@ func (e *Engine) workDevice() (moved bool, err error) {
 }
 
 // openResults lets the device have the results that are there. It takes them in order.
-func (e *Engine) openResults() (moved bool) {
+func (e *Engine) openResults() (moved bool, err error) {
 	for ; e.opened != e.next; e.opened++ {
 		it := &e.ring[e.opened%uint32(e.mem.slots)]
 		if !it.draining {
 			continue
 		}
-		if !e.arrived(it) {
-			return moved
+		if there, err := e.arrived(it); !there {
+			return moved, err
 		}
 		e.begins(StageOutput)
 		e.device.clock.enter(PhaseDrain)
 		e.device.raise(Result, it.seq)
 		moved = true
 	}
-	return moved
+	return moved, nil
 }
 
 // settle passes the items of which only the device has something left to do.

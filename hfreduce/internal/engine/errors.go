@@ -75,8 +75,13 @@ func (e *Engine) stalled() *StallError {
 		e.stalledShard(it, e.ownShard(i), &it.own[i], add)
 	}
 	for s := range it.shards {
-		if !it.out && atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
+		if !it.out && atomic.LoadUint32(&e.mem.reducedLine(it.slot, s).seq) != it.seq {
 			add(mates[s%e.localSize], ForShare)
+		}
+	}
+	for l, rank := range mates {
+		if !it.out && !it.flow.Up && atomic.LoadUint32(&e.mem.readyLine(it.slot, l).seq) != it.seq {
+			add(rank, ForInput)
 		}
 	}
 	return err

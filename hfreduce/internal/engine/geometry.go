@@ -27,7 +27,7 @@ const phases = 3
 //	flat      [2][local] line  a rank's input of a small reduction, or what says that it lies in its area
 //	done      [local] line      sequence number of the last item that the rank is through with
 //	ready     [slot][local] line  a rank's staged input: sequence number, fingerprint, where it lies
-//	reduced   [slot][shard] line  sequence number of the item whose result lies in the slot
+//	reduced   [slot][shard] line  sequence number of the item whose result lies in the slot, and whose collective it is
 //	inputs    [slot][local] chunk
 //	results   [slot][shard] shardMax  partial sums, then results; landing area of the parent's message
 //	partials  [slot][shard][2] shardMax  landing areas of the children's messages
@@ -133,6 +133,13 @@ type readyLine struct {
 	_     [32]byte
 }
 
+// reducedLine is what the shard's rank tells the others of its node when a result lies in the slot. seq is written last.
+type reducedLine struct {
+	seq uint32
+	tag uint32 // fingerprint of the collective
+	_   [line - 8]byte
+}
+
 // flatLine is what a rank gives to a small reduction: the input itself if it fits, else it lies in the rank's area. seq is
 // written last.
 type flatLine struct {
@@ -185,8 +192,8 @@ func (m *memory) readyLine(slot, local int) *readyLine {
 	return (*readyLine)(unsafe.Pointer(&m.base[m.ready+int64(slot*m.local+local)*line]))
 }
 
-func (m *memory) reducedWord(slot, shard int) *uint32 {
-	return (*uint32)(unsafe.Pointer(&m.base[m.reduced+int64(slot*m.shards+shard)*line]))
+func (m *memory) reducedLine(slot, shard int) *reducedLine {
+	return (*reducedLine)(unsafe.Pointer(&m.base[m.reduced+int64(slot*m.shards+shard)*line]))
 }
 
 // inputAt is where a local rank's input area of a slot begins.

@@ -31,7 +31,6 @@ type Op struct {
 	// Scaled: the inputs of all ranks have scales, so each rank must give one.
 	Scaled bool
 	Tag    uint32 // fingerprint: equal on all ranks if they make the same call
-	Call   uint64 // number of the collective among those of the communicator, from 1; for what is said of it
 
 	Src, Dst     []byte // what this rank gives and takes, as In and Out say; may be the same memory
 	In, Out      Mapping

@@ -13,7 +13,6 @@ import (
 // After an error the engine is broken and returns that error from then on.
 func (e *Engine) Run(ctx context.Context, op *Op) error {
 	e.op = op
-	e.enters(op)
 	e.streamSums, e.streamCopies = op.streams()
 	if e.takesShort(op) {
 		e.openShort(op)
@@ -201,7 +200,10 @@ func (e *Engine) work() (moved bool, err error) {
 		moved = moved || m
 	}
 	if e.device != nil {
-		moved = e.openResults() || moved
+		m, err := e.openResults()
+		if moved = moved || m; err != nil {
+			return moved, err
+		}
 		e.settle()
 	}
 	return e.retire() || moved, nil
@@ -245,8 +247,12 @@ func (e *Engine) step(it *item) (bool, error) {
 	if e.device != nil {
 		moved = e.stepTransfers(it) || moved
 	}
-	if !it.out && !it.draining && e.copyOut(it) {
-		it.out, moved = true, true
+	if !it.out && !it.draining {
+		out, err := e.copyOut(it)
+		if err != nil {
+			return false, err
+		}
+		it.out, moved = out, moved || out
 	}
 	return moved, nil
 }

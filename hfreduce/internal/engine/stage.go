@@ -170,26 +170,28 @@ func (e *Engine) resultOf(it *item, shard int, lo, hi int64) []byte {
 
 // publish tells the node's ranks that a shard's result lies in the slot.
 func (e *Engine) publish(it *item, shard int) {
-	atomic.StoreUint32(e.mem.reducedWord(it.slot, shard), it.seq)
+	reduced := e.mem.reducedLine(it.slot, shard)
+	reduced.tag = e.op.Tag
+	atomic.StoreUint32(&reduced.seq, it.seq)
 	e.ringNode()
 }
 
-// copyOut copies an item's result to the user's buffer once every shard is there.
-func (e *Engine) copyOut(it *item) bool {
+// copyOut copies an item's result to the user's buffer once every shard is there, and reports whether it did.
+func (e *Engine) copyOut(it *item) (bool, error) {
 	if it.bare && it.left > 0 {
-		return false // the same buffer may still be being sent
+		return false, nil // the same buffer may still be being sent
 	}
-	if !e.arrived(it) {
-		return false
+	if there, err := e.arrived(it); !there {
+		return false, err
 	}
 	e.begins(StageOutput)
 	if e.spreads(it) {
-		return true
+		return true, nil
 	}
 	for p := e.pieces(e.op.Out, it); ; {
 		run, ok := p.next()
 		if !ok {
-			return true
+			return true, nil
 		}
 		if e.op.SkipOwnBlock && run.at/e.op.Plan.Block == int64(e.cfg.Rank) {
 			continue
@@ -206,14 +208,23 @@ func (e *Engine) copyOut(it *item) bool {
 	}
 }
 
-// arrived reports whether every shard's result is there.
-func (e *Engine) arrived(it *item) bool {
+// arrived reports whether every shard's result is there, and checks that they are of the same collective: a rank whose input
+// nobody reads would otherwise take another one's result for that of its own. Where inputs are not added, and so have not been
+// checked, a rank that takes itself for the root would write its data over the result: all ranks must have said what they do.
+func (e *Engine) arrived(it *item) (bool, error) {
 	for s := range it.shards {
-		if atomic.LoadUint32(e.mem.reducedWord(it.slot, s)) != it.seq {
-			return false
+		reduced := e.mem.reducedLine(it.slot, s)
+		if atomic.LoadUint32(&reduced.seq) != it.seq {
+			return false, nil
+		}
+		if reduced.tag != e.op.Tag {
+			return false, &MismatchError{Rank: e.cfg.Layout.Nodes[e.node][s%e.localSize]}
 		}
 	}
-	return true
+	if it.flow.Up {
+		return true, nil
+	}
+	return e.staged(it)
 }
 
 // copyResult copies a part of a result to the user's buffer.

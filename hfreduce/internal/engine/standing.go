@@ -35,7 +35,7 @@ func (s Stage) String() string {
 
 // Standing is where a rank is: which collective it began last, and what of it.
 type Standing struct {
-	Call  uint64 // Op.Call, 0 before the first
+	Call  uint64 // as it was given to Enter, 0 before the first
 	Stage Stage  // StageOutside once that collective has ended
 }
 
@@ -50,12 +50,13 @@ func (e *Engine) begins(s Stage) {
 	}
 }
 
-// enters begins a collective, leaves ends it.
-func (e *Engine) enters(op *Op) {
-	e.call = op.Call
+// Enter notes that this rank begins a collective, by its number; Run notes its end, if that is no error.
+func (e *Engine) Enter(call uint64) {
+	e.call = call
 	e.begins(StageEnter)
 }
 
+// leaves ends a collective.
 func (e *Engine) leaves() {
 	e.begins(StageLeave)
 	storeState(e.state, e.call<<stageBits|uint64(StageOutside))
@@ -83,9 +84,10 @@ const (
 	ForResult                    // its result has not arrived (tree down)
 	ForRoom                      // it has not made room for, or taken, what is sent to it
 	ForSlot                      // it is not through with an earlier item
+	ForLink                      // the link to it is being made
 )
 
-var reasonTexts = [...]string{ForInput: "its input", ForShare: "its share of the node's sum", ForPartial: "its partial sum", ForResult: "its result", ForRoom: "it to take a message", ForSlot: "it to finish an earlier chunk"}
+var reasonTexts = [...]string{ForInput: "its input", ForShare: "its share of the node's sum", ForPartial: "its partial sum", ForResult: "its result", ForRoom: "it to take a message", ForSlot: "it to finish an earlier chunk", ForLink: "a link to it"}
 
 // String words the reason: "its input".
 func (r Reason) String() string {
@@ -135,13 +137,13 @@ func (e *Engine) attend(a uint32) error {
 	}
 	e.attention.And(^uint32(asked))
 	if q := e.asked.Swap(nil); q != nil {
-		q.answer <- e.position()
+		q.answer <- e.Position()
 	}
 	return nil
 }
 
-// position returns where this rank stands.
-func (e *Engine) position() Position {
+// Position returns where this rank stands. It is for the goroutine that runs collectives, also after one has failed.
+func (e *Engine) Position() Position {
 	s := e.stalled()
 	p := Position{Standing: Standing{Call: e.call}, Needs: s.Needs, Device: s.Device}
 	p.Stage = Stage(atomic.LoadUint64(e.state) & (1<<stageBits - 1))
