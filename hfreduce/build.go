@@ -255,8 +255,11 @@ func (c *Comm) whileAlive(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// verdictOr returns why the Comm broke if it did, and err otherwise.
+// verdictOr returns why the Comm broke if it did, or is about to, and err otherwise.
 func (c *Comm) verdictOr(err error) error {
+	if c.reported.Load() {
+		<-c.life.Done()
+	}
 	if cause := c.cause.Load(); cause != nil {
 		return *cause
 	}

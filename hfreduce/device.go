@@ -203,7 +203,8 @@ func (d *devices) complete(c *Comm) {
 			return
 		}
 		if err := c.engine.Sound(); err != nil {
-			r.err = &OpError{Op: r.call.kind.String(), Rank: c.rank, Err: c.verdictOr(fmt.Errorf("%w: %w", ErrAborted, err))}
+			c.judged(report{Kind: verdictFault, Accused: -1, Text: err.Error()}, err)
+			r.err = &OpError{Op: r.call.kind.String(), Rank: c.rank, Err: *c.cause.Load()}
 		}
 		d.draining[0] = nil
 		d.draining = d.draining[1:]

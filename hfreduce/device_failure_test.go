@@ -84,7 +84,7 @@ func TestDeviceTimeoutNamesTheGPU(t *testing.T) {
 		if !errors.Is(err, ErrTimeout) {
 			t.Errorf("rank %d ended with %v, want ErrTimeout", r, err)
 		}
-		if text := err.Error(); !strings.Contains(text, "rank 1: ") && !strings.Contains(text, "waiting for ranks [1]") {
+		if text := err.Error(); !strings.Contains(text, "rank 1 (host node0") || !strings.Contains(text, "waits for its GPU (input (D2H))") {
 			t.Errorf("rank %d ended with %v, which does not name rank 1", r, err)
 		}
 	}
