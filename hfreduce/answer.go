@@ -55,22 +55,28 @@ func (s *sharedFabric) remove(c *Comm) {
 	delete(s.comms, c.uid)
 }
 
-// answer says what this rank knows of a report on one of its communicators; false if it has none of that name.
-func (s *sharedFabric) answer(scope string, r report) (answer, bool) {
+// others returns this rank's other communicators.
+func (s *sharedFabric) others(c *Comm) (others []*Comm) {
 	s.mu.Lock()
-	c := s.comms[scope]
-	var others []*Comm
+	defer s.mu.Unlock()
 	for _, o := range s.comms {
 		if o != c {
 			others = append(others, o)
 		}
 	}
+	return others
+}
+
+// answer says what this rank knows of a report on one of its communicators; false if it has none of that name.
+func (s *sharedFabric) answer(scope string, r report) (answer, bool) {
+	s.mu.Lock()
+	c := s.comms[scope]
 	s.mu.Unlock()
 	if c == nil {
 		return answer{}, false
 	}
 	a := c.answer(r)
-	for _, o := range others {
+	for _, o := range s.others(c) {
 		if a.Inside {
 			break
 		}

@@ -209,6 +209,8 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		r.Text = fmt.Sprintf("rank %d found another call of rank %d", c.rank, mismatch.Rank)
 	case errors.As(err, &stall):
 		r.Kind, r.Text = verdictTimeout, fmt.Sprintf("made no progress for %v", c.opts.Timeout)
+	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerClosed): // it has broken, and knows why
+		r.Kind, r.Text = verdictTimeout, fmt.Sprintf("lost the link to rank %d, which closed it", link.Rank)
 	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerLost):
 		r.Kind, r.Accused, r.Text = verdictLost, c.members[link.Rank], link.Err.Error()
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -57,6 +57,8 @@ type Comm struct {
 	tests   atomic.Uint64 // of links
 	closed  atomic.Bool
 
+	crossing sync.Once // the warning of it
+
 	stats        counters
 	memories     memories
 	registered   registrations
@@ -149,7 +151,7 @@ func (c *Comm) fail(v verdict, cause error) {
 
 // verdictWait is how long a rank waits for the verdict on a fault. It takes much less, unless processes are stopped; then
 // the judge waits for their answers for half a second.
-const verdictWait = 900 * time.Millisecond
+const verdictWait = 800 * time.Millisecond
 
 // report has a fault judged. The verdict breaks the Comm; if none comes, what this rank knows does.
 func (c *Comm) report(r report, cause error) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 )
 
 // Different calls on different ranks are found by the fingerprint that every message and every staged input carries. Some
@@ -47,6 +49,7 @@ func (j *journal) heard(c *Comm, v verdict) {
 	if v.Seq > j.seq {
 		j.notice = v
 		j.mu.Unlock()
+		c.warnOfCrossing(v)
 		return
 	}
 	j.settled = max(j.settled, v.Seq)
@@ -55,6 +58,22 @@ func (j *journal) heard(c *Comm, v verdict) {
 	j.mu.Unlock()
 	if differs {
 		c.report(report{Kind: verdictMismatch, Seq: v.Seq, Call: mine.String(), Accused: v.Rank, Text: fmt.Sprintf("rank %d waits in %s", c.rankOf(v.Rank), v.Text)}, nil)
+	}
+}
+
+// warnOfCrossing tells, once, when this rank waits in another communicator while a rank waits for it in this one: if they
+// are called in different orders, both wait for each other. It may as well be that another goroutine is on its way here, so
+// that is a fault only after Timeout.
+func (c *Comm) warnOfCrossing(v verdict) {
+	for _, o := range c.fabric.others(c) {
+		if mates, _ := o.standings(false); mates == nil || mates[o.LocalRank()].Stage == engine.StageOutside {
+			continue
+		}
+		c.crossing.Do(func() {
+			calls := o.journal.latest(0)
+			c.log.Warn("a rank waits in a communicator while this one is in another: are they called in the same order on all ranks?",
+				"rank", c.rank, "communicator", o.uid, "call", calls[len(calls)-1].Call, "other_rank", c.rankOf(v.Rank), "other_communicator", c.uid, "other_call", v.Text)
+		})
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // Shrink makes a new communicator of the ranks that are left after a fault, without a restart: every rank that lives calls it
 // on the broken Comm, and those that come get one, ranked in the old order. It waits for ranks that live and have not come
-// yet until ctx ends, less a tenth of its time for what follows, or else for Options.InitTimeout; who comes later gets
+// yet until ctx ends, less a quarter of its time for what follows, or else for Options.InitTimeout; who comes later gets
 // ErrPeerLost. If another rank is lost meanwhile it returns an error, and can be called again.
 //
 // The input of the collective that failed is untouched unless it was in place, so it can be given to the new communicator.
@@ -45,7 +45,7 @@ func (c *Comm) shrink(ctx context.Context) (*Comm, error) {
 		patience = c.opts.InitTimeout
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		patience = min(patience, time.Until(deadline)*9/10)
+		patience = min(patience, time.Until(deadline)*3/4)
 	}
 	key := c.uid + "/shrink"
 	members, epoch, err := c.fabric.rollCall(ctx, key, c.members, patience)

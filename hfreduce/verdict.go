@@ -137,7 +137,7 @@ const (
 // phaseOf names an engine's stage.
 func phaseOf(s engine.Stage) Phase {
 	switch s {
-	case engine.StageOutside:
+	case engine.StageOutside, engine.StageLeave:
 		return PhaseOutside
 	case engine.StageEnter:
 		return PhaseEntered
