@@ -35,7 +35,10 @@ type Link struct {
 	news     atomic.Bool // Poll has to look at what mu guards
 }
 
-var _ transport.Link = (*Link)(nil)
+var (
+	_ transport.Link    = (*Link)(nil)
+	_ transport.Breaker = (*Link)(nil)
+)
 
 func newLink(self, peer int, cfg *transport.LinkConfig) *Link {
 	return &Link{
@@ -161,8 +164,19 @@ func (l *Link) Close() error {
 	return nil
 }
 
-// Break ends the link as the death of this rank's process would. Any goroutine may call it.
+// Break implements transport.Breaker. Any goroutine may call it.
 func (l *Link) Break() { l.end(errBroken, errBroken) }
+
+// BreakAmid implements transport.Breaker.
+func (l *Link) BreakAmid(m transport.Message, bytes int) {
+	o := l.other
+	o.mu.Lock()
+	if o.ended == nil && m.Landing < uint32(len(o.landings)) && len(m.Payload) <= len(o.landings[m.Landing]) {
+		copy(o.landings[m.Landing], m.Payload[:min(bytes, len(m.Payload))])
+	}
+	o.mu.Unlock()
+	l.Break()
+}
 
 // end makes the link unusable at both ends: here for the cause here, at the peer for the cause there. The first cause
 // stays.

@@ -38,6 +38,7 @@ type Link struct {
 var (
 	_ transport.Link       = (*Link)(nil)
 	_ transport.Redirector = (*Link)(nil)
+	_ transport.Breaker    = (*Link)(nil)
 )
 
 // interest is what the bell watches the descriptor for.

@@ -74,6 +74,7 @@ func Run(t *testing.T, impl Implementation) {
 		{"sleep message", testSleepMessage}, {"sleep grant", testSleepGrant}, {"sleep blocked sender", testSleepBlocked},
 		{"sleep loss", testSleepLoss},
 		{"redirect", testRedirect}, {"redirect late", testRedirectLate}, {"redirect too short", testRedirectShort},
+		{"breaker", testBreaker}, {"break amid a message", testBreakAmid},
 		{"model", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, impl) })

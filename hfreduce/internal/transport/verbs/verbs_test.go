@@ -3,7 +3,6 @@
 package verbs
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -185,7 +184,7 @@ func implementation(t *testing.T, change func(rank int, c *Config)) transporttes
 		Memory:  func(_ testing.TB, n int) []byte { return a.take(n) },
 		Break: func(l transport.Link) {
 			v := l.(*Link)
-			v.cause = errors.New("broken by the test")
+			v.Break()
 			v.fail()
 		},
 		MaxBytes: 400_003,
