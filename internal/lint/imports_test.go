@@ -56,7 +56,7 @@ func direction() []row {
 		{pkg: in + "transport/shm", may: wire},
 		{pkg: in + "transport/verbs", may: append([]string{"rdma"}, wire...), tests: []string{in + "transport/tcp"}},
 		{pkg: in + "transport/mem", may: transport},
-		{pkg: in + "transport/fault", may: transport},
+		{pkg: in + "transport/fault", may: transport, tests: []string{in + "hello", in + "transport/tcp"}},
 		{pkg: in + "transport/transporttest", may: append([]string{in + "hostmem"}, transport...)},
 		{pkg: in + "transport", may: []string{in + "wait", in + "invariant"}},
 		{pkg: in + "topo", may: []string{"internal/cpus", in + "invariant"}},

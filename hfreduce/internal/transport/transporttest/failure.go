@@ -40,8 +40,7 @@ func testBadLanding(t *testing.T, impl Implementation) {
 		if err := a.link.Post(m); err != nil && !errors.Is(err, transport.ErrPeerLost) {
 			t.Errorf("post: %v", err)
 		}
-		a.link.Poll(a.buf[:]) // what did not go out at once
-		err := b.failure()
+		err := b.failure(a)
 		checkLost(t, b, err)
 		if !errors.Is(err, transport.ErrProtocol) {
 			t.Errorf("receiver of %d bytes for landing %d got %v", len(m.Payload), m.Landing, err)

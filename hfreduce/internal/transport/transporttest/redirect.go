@@ -91,8 +91,7 @@ func testRedirectShort(t *testing.T, impl Implementation) {
 	elsewhere := newAreas(t, impl, []int{999})
 	r.Redirect(0, start, elsewhere.landings[0])
 	a.post(transport.Message{Seq: start, Payload: a.payload(1000, 1)})
-	a.link.Poll(a.buf[:])
-	if err := b.failure(); !errors.Is(err, transport.ErrProtocol) {
+	if err := b.failure(a); !errors.Is(err, transport.ErrProtocol) {
 		t.Errorf("got %v", err)
 	}
 	elsewhere.untouched(t, 0, 0)

@@ -210,10 +210,14 @@ func (e *end) count(kind transport.EventKind) int {
 	return n
 }
 
-// failure polls until the link's error comes.
-func (e *end) failure() error {
+// failure polls until the link's error comes. It polls senders, too, for as long as they have something to send.
+func (e *end) failure(senders ...*end) error {
 	e.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
+		for _, s := range senders {
+			n, _ := s.link.Poll(s.buf[:])
+			s.events = append(s.events, s.buf[:n]...)
+		}
 		n, err := e.link.Poll(e.buf[:])
 		e.events = append(e.events, e.buf[:n]...)
 		if err != nil {
