@@ -78,6 +78,9 @@ func agree(ctx context.Context, f fabric, o *Options, key string, members []int,
 	return first, nil
 }
 
+// worldKey is the key of the communicator of all ranks, the first that there is.
+const worldKey = "init"
+
 // newComm builds the communicator of members (world ranks), of which this one is the rank-th. The key is unique among
 // the exchanges of the fabric.
 func newComm(ctx context.Context, f *sharedFabric, o Options, key string, members []int, rank int) (*Comm, error) {
@@ -93,7 +96,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	c.devices.made, c.devices.planned = agreed.Devices, 1
 	c.exchange = schedule.NewExchange(&c.layout)
 	c.life, c.end = context.WithCancelCause(context.Background())
-	joinErr := c.join(ctx)
+	joinErr := c.join(ctx, key == worldKey)
 	if joinErr == nil {
 		f.add(c)
 		c.deaf = f.listen(c.heard) // before anybody can know that this rank is there
@@ -126,8 +129,8 @@ func layoutOf(f fabric, members []int) (schedule.Layout, error) {
 	return schedule.NewLayout(nodeOf)
 }
 
-// join maps the node's segment and makes the engine over it.
-func (c *Comm) join(ctx context.Context) error {
+// join maps the node's segment and makes the engine over it. The world's communicator is the first one of the rank.
+func (c *Comm) join(ctx context.Context, world bool) error {
 	node := c.Node()
 	g := c.geometry()
 	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), c.LocalSize(), &g)
@@ -143,7 +146,10 @@ func (c *Comm) join(ctx context.Context) error {
 		cfg.Helpers = c.helpers()
 		cfg.OnDrain, cfg.Pump = func() { c.devices.complete(c) }, c.devices.pump
 	}
-	if c.engine, err = engine.New(cfg); err != nil {
+	if cfg.Probe, err = c.probe(world); err == nil {
+		c.engine, err = engine.New(cfg)
+	}
+	if err != nil {
 		return errors.Join(err, segment.Close())
 	}
 	c.segment, c.segmentBytes, c.bell = segment, g.Bytes(), bells[c.LocalRank()]

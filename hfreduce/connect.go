@@ -49,7 +49,7 @@ func Init(ctx context.Context, o Options) (*Comm, error) {
 	for r := range members {
 		members[r] = r
 	}
-	c, err := newComm(ctx, &sharedFabric{fabric: f}, o, "init", members, o.Rank)
+	c, err := newComm(ctx, &sharedFabric{fabric: f}, o, worldKey, members, o.Rank)
 	if err != nil {
 		f.session.Abort("", verdict{Kind: verdictFault, Rank: o.Rank, Text: err.Error()}.encode())
 		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: errors.Join(err, f.close(ctx))}
@@ -85,6 +85,10 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	if err != nil {
 		return nil, err
 	}
+	plan, err := o.faults()
+	if err != nil {
+		return nil, err
+	}
 	f := &processFabric{self: o.Rank, log: o.Logger, rdma: o.Transport != TransportTCP}
 	s, err := bootstrap.Join(ctx, bootstrap.Config{
 		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: rendezvous, JobID: o.JobID, Secret: o.Secret, Node: o.Node,
@@ -105,6 +109,7 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	if f.transport_ = side; o.Transport != TransportTCP {
 		f.transport_ = f.overRDMA(&o, side)
 	}
+	f.transport_ = o.injectFaults(plan, o.Rank, f.transport_)
 	return f, nil
 }
 

@@ -111,6 +111,9 @@ func TestBadOptions(t *testing.T) {
 		{"verbs device", func(o *Options) { o.Verbs.Devices = []string{"a", " "} }, nil, "has an empty name"},
 		{"env verbs", nil, map[string]string{"HFREDUCE_VERBS_TIMEOUT": "soon"}, `HFREDUCE_VERBS_TIMEOUT="soon" is not a number`},
 		{"ports", func(o *Options) { o.PortRange = "9-3" }, nil, `PortRange "9-3" is not`},
+		{"fault", func(o *Options) { o.Fault = "drop; boom" }, nil, `option Fault: rule 2 "boom": there is no action "boom"`},
+		{"fault of a rank that is not", func(o *Options) { o.Fault = "drop rank=2" }, nil, `option Fault: rule 1 "drop rank=2": rank 2 does not exist, the ranks are 0 to 1`},
+		{"env fault", nil, map[string]string{"HFREDUCE_FAULT": "kill"}, "kill without rank= would end every rank"},
 		{"no rendezvous", func(o *Options) { o.Rendezvous = "" }, nil, "HFREDUCE_RENDEZVOUS"},
 		{"two faults", func(o *Options) { o.Slots, o.ChunkBytes = -1, 1 }, nil, "Slots -1"},
 		{"env slots", nil, map[string]string{"HFREDUCE_SLOTS": "many"}, `HFREDUCE_SLOTS="many" is not a positive number`},
@@ -140,6 +143,7 @@ func TestOptionsFromEnvironment(t *testing.T) {
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
 		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "2", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
 		"HFREDUCE_TRANSPORT": "verbs", "HFREDUCE_VERBS_DEVICES": "mlx5_0,mlx5_1:2", "HFREDUCE_VERBS_GID_INDEX": "0", "HFREDUCE_VERBS_QUEUE_PAIRS": "4",
+		"HFREDUCE_FAULT": "drop p=0.5",
 	}
 	o := Options{Slots: 8, Verbs: VerbsOptions{Timeout: 20}}
 	rendezvous, launcher, err := o.resolve(func(name string) string { return env[name] })
@@ -151,6 +155,9 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	}
 	if want := "{devices=mlx5_0,mlx5_1:2 gid_index=-1 timeout=20 queue_pairs=4}"; o.Transport != TransportVerbs || o.Verbs.String() != want {
 		t.Errorf("transport %s, verbs %v, want %s", o.Transport, o.Verbs, want)
+	}
+	if o.Fault != "drop p=0.5" {
+		t.Errorf("fault %q", o.Fault)
 	}
 	if launcher != "torchrun" || len(rendezvous) == 0 || rendezvous[0] != "10.0.0.1:4001" {
 		t.Errorf("launcher %q, rendezvous %q", launcher, rendezvous)

@@ -25,8 +25,9 @@ const localArenaBytes = 1 << 36
 
 // NewLocal returns the communicators of a world whose ranks are goroutines of this process, for tests and simulations:
 // ranks r with equal nodeOf[r] are on one virtual node. Ranks of one node share memory, nodes talk over an in-memory
-// transport. Of o only ChunkBytes, Slots, Timeout, InitTimeout and
-// Logger count. Each Comm must be used by its own goroutine, as if it were a process.
+// transport. Of o only ChunkBytes, Slots, OnePassBytes, the options for GPUs, Timeout, InitTimeout, Fault and Logger count;
+// Fault cannot kill or stop a rank, which has no process of its own. Each Comm must be used by its own goroutine, as if it
+// were a process.
 func NewLocal(nodeOf []int, o Options) ([]*Comm, error) {
 	o.Rank, o.WorldSize, o.Transport = 0, len(nodeOf), ""
 	if o.Logger == nil {
@@ -35,6 +36,13 @@ func NewLocal(nodeOf []int, o Options) ([]*Comm, error) {
 	o.defaults()
 	if err := o.validate(); err != nil {
 		return nil, err
+	}
+	plan, err := o.faults()
+	if err != nil {
+		return nil, err
+	}
+	if rule := plan.NeedsProcesses(); rule != "" {
+		return nil, invalidf("NewLocal: option Fault: %q needs ranks that are processes; all ranks would be gone", rule)
 	}
 	w := newLocalWorld(nodeOf)
 	comms, errs := make([]*Comm, len(nodeOf)), make([]error, len(nodeOf))
@@ -45,8 +53,8 @@ func NewLocal(nodeOf []int, o Options) ([]*Comm, error) {
 	var wg sync.WaitGroup
 	for r := range nodeOf {
 		wg.Go(func() {
-			f := &sharedFabric{fabric: &localFabric{world: w, self: r, transport_: w.network.Transport(r)}}
-			comms[r], errs[r] = newComm(context.Background(), f, o, "init", members, r)
+			f := &sharedFabric{fabric: &localFabric{world: w, self: r, transport_: o.injectFaults(plan, r, w.network.Transport(r))}}
+			comms[r], errs[r] = newComm(context.Background(), f, o, worldKey, members, r)
 		})
 	}
 	wg.Wait()

@@ -92,6 +92,9 @@ type Options struct {
 	InitTimeout time.Duration
 	// Timeout breaks the Comm when a collective has made no progress for so long. 0: DefaultTimeout; negative: none.
 	Timeout time.Duration
+	// Fault injects faults, for tests of what a job does then: rules such as "delay=5ms rank=1 p=0.1; kill rank=2 call=3",
+	// which docs/testing.md lists. Give all ranks the same. Empty: none.
+	Fault string
 	// Logger gets what happens during Init and when something breaks. nil: warnings and worse go to stderr, or what
 	// HFREDUCE_LOG (debug, info, warn, error) says.
 	Logger *slog.Logger
@@ -99,8 +102,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d init_timeout=%v timeout=%v",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.InitTimeout, o.Timeout)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d init_timeout=%v timeout=%v fault=%q",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.InitTimeout, o.Timeout, o.Fault)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -161,6 +164,7 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 		o.Timeout = d
 	}
 	o.Transport = cmp.Or(o.Transport, getenv("HFREDUCE_TRANSPORT"))
+	o.Fault = cmp.Or(o.Fault, getenv("HFREDUCE_FAULT"))
 	errs = append(errs, o.Verbs.fromEnvironment(getenv)...)
 	if o.Logger == nil {
 		level := slog.LevelWarn
@@ -211,6 +215,9 @@ func (o *Options) validate() error {
 	errs = append(errs, o.Verbs.check()...)
 	errs = append(errs, o.checkCUDA()...)
 	if _, err := parsePortRange(o.PortRange); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := o.faults(); err != nil {
 		errs = append(errs, err)
 	}
 	if _, err := kernel.Selected(); err != nil {

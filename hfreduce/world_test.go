@@ -78,7 +78,7 @@ func newWorldOverWith(t *testing.T, nodeOf []int, o Options, wrap func(rank int,
 		f := &sharedFabric{fabric: &localFabric{world: w, self: r, transport_: wrap(r, w.network.Transport(r))}}
 		go func() {
 			var err error
-			comms[r], err = newComm(context.Background(), f, o, "init", members, r)
+			comms[r], err = newComm(context.Background(), f, o, worldKey, members, r)
 			errs <- err
 		}()
 	}
