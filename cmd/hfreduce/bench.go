@@ -68,7 +68,7 @@ func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error
 		defer progress.Hide()
 		out.Progress = progress
 	}
-	comms, err := initRanks(ctx, cfg.RanksPerProcess(), id, hfreduce.Options{CUDA: c.cuda()})
+	comms, err := initRanks(ctx, cfg.RanksPerProcess(), id, hfreduce.Options{CUDA: c.cuda(), Fault: c.Fault})
 	if err != nil {
 		return classify(err)
 	}

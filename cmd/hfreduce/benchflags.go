@@ -49,6 +49,7 @@ type benchCommand struct {
 	Bind       string  `name:"bind" default:"core" enum:"core,numa,none" help:"Bind ranks: core, each to its share of the processors; numa, to a NUMA node; none. A binding by somebody else stays." group:"hfreduce:"`
 	Phase      bool    `name:"phase" help:"Add a table of where the time goes: copies from the GPU, reduction, network, copies to the GPU, and the call itself. Needs -g." group:"hfreduce:"`
 	Registered bool    `name:"registered" help:"Use buffers from Comm.Alloc, which are read in place." group:"hfreduce:"`
+	Fault      string  `name:"fault" placeholder:"RULES" help:"Inject faults, such as 'corrupt rank=0 p=0.01; kill rank=1 call=5'; docs/testing.md lists them (also HFREDUCE_FAULT)." group:"hfreduce:"`
 	Metrics    string  `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics of rank 0 at http://ADDR/metrics while it runs; ADDR is host:port." group:"hfreduce:"`
 	MinBW      float64 `name:"min-bw" default:"-1" placeholder:"GB/s" help:"Fail if the average bus bandwidth is below 90% of it (also NCCL_TESTS_MIN_BW, HFREDUCE_MIN_BW)." group:"hfreduce:"`
 }
