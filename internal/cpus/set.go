@@ -30,7 +30,7 @@ func Of(numbers ...int) Set {
 
 // Parse reads a list as the kernel writes it, such as "0-3,8".
 func Parse(list string) (Set, error) {
-	var all []int
+	var b []byte
 	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
 		if part == "" {
 			continue
@@ -44,11 +44,14 @@ func Parse(list string) (Set, error) {
 		if err != nil || lastErr != nil || first < 0 || last < first || last >= maxNumber {
 			return "", fmt.Errorf("cpus: %q is no list of processors such as 0-3,8", list)
 		}
+		if missing := last/8 + 1 - len(b); missing > 0 {
+			b = append(b, make([]byte, missing)...)
+		}
 		for n := first; n <= last; n++ {
-			all = append(all, n)
+			b[n/8] |= 1 << (n % 8)
 		}
 	}
-	return Of(all...), nil
+	return Set(b), nil
 }
 
 // maxNumber bounds what a list may name.
