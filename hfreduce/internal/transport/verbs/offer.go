@@ -39,6 +39,12 @@ type endpoint struct {
 // String returns e.g. "mlx5_0:1".
 func (e endpoint) String() string { return fmt.Sprintf("%s:%d", e.Device, e.Port) }
 
+// maxGIDs bounds the GIDs of a port that are looked at: tables of devices have some hundred entries.
+const maxGIDs = 1 << 10
+
+// crowded reports whether the port has more.
+func (e endpoint) crowded() bool { return len(e.GIDs) > maxGIDs }
+
 // gid is a usable entry of a port's GID table.
 type gid struct {
 	Index int
@@ -96,6 +102,9 @@ func plan(ranks [2]int, offers [2]*offer) (paths []path, refusal string) {
 			return nil, fmt.Sprintf("rank %d: %s", ranks[i], o.Refuse)
 		case len(o.Endpoints) == 0:
 			return nil, fmt.Sprintf("rank %d offers no port", ranks[i])
+		case len(o.Endpoints) > MaxQueuePairs || o.QueuePairs > MaxQueuePairs || slices.ContainsFunc(o.Endpoints, endpoint.crowded):
+			return nil, fmt.Sprintf("rank %d offers %d ports and wants %d queue pairs; a link has at most %d, and a port at most %d GIDs",
+				ranks[i], len(o.Endpoints), o.QueuePairs, MaxQueuePairs, maxGIDs)
 		}
 	}
 	low, high := offers[0], offers[1]
