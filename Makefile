@@ -12,7 +12,7 @@ GO        ?= go
 TESTFLAGS ?=
 PKG       ?= ./...
 # How long each fuzz target runs
-FUZZTIME  ?= 3s
+FUZZTIME  ?= 2s
 IMAGE     ?= hfreduce:dev
 
 # The commit goes into the program where there is one to read: not in a source archive, and not where git refuses to.
@@ -130,7 +130,7 @@ test-exhaustive: ## conversions of every float32 there is (20 min)
 	$(GO) test -tags exhaustive -run AllFloat32 -timeout 1h $(TESTFLAGS) ./hfreduce/internal/kernel
 
 .PHONY: fuzz-smoke
-fuzz-smoke: ## run every fuzz target for FUZZTIME (3s)
+fuzz-smoke: ## run every fuzz target for FUZZTIME (2s)
 	GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
 .PHONY: smoke

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hfreduce
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzOptions resolves whatever environment there may be, a variable a line: it is refused with ErrInvalid, or the options
+// are within their bounds.
+func FuzzOptions(f *testing.F) {
+	f.Add("HFREDUCE_RANK=1\nHFREDUCE_WORLD_SIZE=2\nHFREDUCE_RENDEZVOUS=127.0.0.1:1\nHFREDUCE_CHUNK_BYTES=8192\nHFREDUCE_SLOTS=2\nHFREDUCE_LOG=error")
+	f.Add("HFREDUCE_RANK=0\nHFREDUCE_WORLD_SIZE=1\nHFREDUCE_PORT_RANGE=1-65535\nHFREDUCE_CUDA=off\nHFREDUCE_FAULT=drop; kill rank=0")
+	f.Add("RANK=0\nWORLD_SIZE=1\nMASTER_ADDR=h\nMASTER_PORT=1\nHFREDUCE_VERBS_MTU=1500\nHFREDUCE_VERBS_DEVICES=a,,b\nHFREDUCE_TIMEOUT=-1s")
+	f.Fuzz(func(t *testing.T, text string) {
+		values := map[string]string{}
+		for line := range strings.SplitSeq(text, "\n") {
+			if name, value, found := strings.Cut(line, "="); found && name != "HFREDUCE_SECRET_FILE" { // no files of this machine
+				values[name] = value
+			}
+		}
+		var o Options
+		rendezvous, _, err := o.resolve(func(name string) string { return values[name] })
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Errorf("%q: %v does not wrap ErrInvalid", values, err)
+			}
+			return
+		}
+		if o.WorldSize < 1 || o.Rank >= o.WorldSize || !validSlots(o.Slots) || o.ChunkBytes < minChunkBytes || o.WorldSize > 1 && len(rendezvous) == 0 {
+			t.Errorf("%q was accepted as %v, rendezvous %q", values, o, rendezvous)
+		}
+		if secret := values["HFREDUCE_SECRET"]; len(secret) > 16 && strings.Contains(o.String(), secret) {
+			t.Errorf("String shows the secret: %v", o)
+		}
+	})
+}
+
+// FuzzPortRange: what is a range is the same range once it is written out.
+func FuzzPortRange(f *testing.F) {
+	for _, s := range []string{"", "1-2", " 20000 - 20010 ", "0-5", "9-3", "65535-65536", "-", "1", "1-2-3"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := parsePortRange(s)
+		switch {
+		case err != nil || s == "":
+			if r != [2]int{} || err != nil && !strings.Contains(err.Error(), "lo-hi") {
+				t.Errorf("%q: got %v, %v", s, r, err)
+			}
+		case r[0] < 1 || r[0] > r[1] || r[1] > 65535:
+			t.Errorf("%q is %v", s, r)
+		default:
+			if again, err := parsePortRange(fmt.Sprintf("%d-%d", r[0], r[1])); err != nil || again != r {
+				t.Errorf("%q is %v, which is %v, %v", s, r, again, err)
+			}
+		}
+	})
+}
+
+// FuzzVerdict reads whatever a peer may tell of a fault: it becomes an error that can be tested for.
+func FuzzVerdict(f *testing.F) {
+	f.Add(verdict{Kind: verdictLost, Rank: 3, Text: "gone"}.encode())
+	f.Add(verdict{Kind: noticeWaiting, Rank: 1, Seq: 9, Tag: 7, Text: "Barrier"}.encode())
+	f.Add("out of coffee")
+	f.Add(`{"Kind":"x","Rank":-1}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		v := decodeVerdict(2, text)
+		if v.Kind.sentinel() == nil {
+			t.Errorf("%q is no error", text)
+		}
+		told := decodeVerdict(2, v.encode()) // what is no UTF-8 changes once
+		if again := decodeVerdict(2, told.encode()); again != told {
+			t.Errorf("%q is %+v, which is told as %+v", text, told, again)
+		}
+	})
+}
+
+// FuzzChosen reads whatever ranks may give to Split: the ranks of a color come once each, in the order of their keys.
+func FuzzChosen(f *testing.F) {
+	f.Add([]byte(`{"Color":0,"Key":3}|{"Color":0,"Key":-1}|{"Color":1,"Key":0}`), 0)
+	f.Add([]byte(`{"Color":0}||{}`), 0)
+	f.Add([]byte(`null|null`), 0)
+	f.Fuzz(func(t *testing.T, b []byte, color int) {
+		all := bytes.Split(b, []byte{'|'})
+		ranks, err := chosen(all, color)
+		if err != nil {
+			return
+		}
+		sorted := slices.Sorted(slices.Values(ranks))
+		if len(slices.Compact(sorted)) != len(ranks) || len(ranks) > 0 && (sorted[0] < 0 || sorted[len(sorted)-1] >= len(all)) {
+			t.Errorf("%q, color %d: ranks %v of %d", b, color, ranks, len(all))
+		}
+	})
+}
