@@ -3,7 +3,9 @@
 package hfreduce
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,7 +59,11 @@ func (c *Comm) probe(world bool) (func(engine.Stage), error) {
 
 // suffer does what a rule asks of this rank's process.
 func (c *Comm) suffer(a fault.Act) {
-	c.log.Warn("fault", "rule", a.Rule, "rank", c.rank, "call", c.op.Call)
+	level := slog.LevelWarn
+	if a.Action == fault.Pause {
+		level = slog.LevelInfo // there may be many
+	}
+	c.log.Log(context.Background(), level, "fault", "rule", a.Rule, "rank", c.rank, "call", c.op.Call)
 	switch a.Action {
 	case fault.Kill:
 		if err := unix.Kill(unix.Getpid(), unix.SIGKILL); err == nil {
