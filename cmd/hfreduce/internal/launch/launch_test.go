@@ -67,6 +67,19 @@ func play(role string) int {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 		forever()
+	case "spare": // ranks up to `argument` are killed, the others end well
+		if last, _ := strconv.Atoi(argument); rank <= last {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			forever()
+		}
+		fmt.Println("good end")
+	case "lag": // rank 0 ends well, the others are stopped, or wait for ever
+		if rank > 0 && argument == "stopped" {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		}
+		if rank > 0 {
+			forever()
+		}
 	case "stubborn": // ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
@@ -154,6 +167,40 @@ func TestExplainedFailure(t *testing.T) {
 	o.Explained = func(int) bool { return true }
 	if code := run(t, o); code != 7 || stderr.Len() > 0 {
 		t.Errorf("exit code %d, want 7, stderr %q", code, stderr)
+	}
+}
+
+// Ranks that can be dispensed with leave the others alone; one must end well.
+func TestDispensableRanks(t *testing.T) {
+	for last, want := range []int{0, 0, 128 + 9} {
+		o, stdout, stderr := roleOf(3, "spare "+strconv.Itoa(last))
+		o.Dispensable, o.Lag = func(code int) bool { return code == 128+9 }, time.Minute
+		if code := run(t, o); code != want || strings.Count(stdout.String(), "good end") != 2-last {
+			t.Errorf("ranks to %d are killed: exit code %d, want %d, stdout %q", last, code, want, stdout)
+		}
+		if strings.Count(stderr.String(), "was ended by signal 9 (killed); the others go on") != last+1 {
+			t.Errorf("ranks to %d are killed: stderr %q", last, stderr)
+		}
+	}
+	o, _, stderr := roleOf(3, "fail 1")
+	o.Dispensable = func(code int) bool { return code == 128+9 }
+	if code := run(t, o); code != 7 || !strings.Contains(stderr.String(), "ending the 2 others") {
+		t.Errorf("exit code %d, want 7, stderr %q", code, stderr)
+	}
+}
+
+// Where ranks can be dispensed with, those that lag behind one that ended well are ended: one that was stopped is no failure,
+// one that hangs is.
+func TestLaggingRanks(t *testing.T) {
+	for how, want := range map[string]int{"stopped": 0, "waiting": 128 + 15} {
+		o, _, stderr := roleOf(2, "lag "+how)
+		o.Dispensable, o.Grace = func(code int) bool { return code == 128+9 }, 10*time.Millisecond
+		if how == "waiting" {
+			o.Grace = time.Minute
+		}
+		if code := run(t, o); code != want {
+			t.Errorf("%s: exit code %d, want %d, stderr %q", how, code, want, stderr)
+		}
 	}
 }
 

@@ -27,6 +27,10 @@ type Options struct {
 	// Explained reports whether ranks that fail with this exit code say why themselves and end together: nothing more is
 	// said, and the others get time to end before they are made to. nil: no code is like that.
 	Explained func(code int) bool
+	// Dispensable reports whether a rank that ends with this exit code is no failure as long as another one ends well: the
+	// others are left alone. Once one has ended well, those that do not end within Lag are made to. nil: no code is like that.
+	Dispensable func(code int) bool
+	Lag         time.Duration
 	// Grace is how long ranks may take to end after SIGTERM before they are killed.
 	Grace time.Duration
 	// Signals are passed on to the ranks. The channel may be nil.
@@ -64,5 +68,6 @@ func (o *Options) Validate() error {
 		errs = append(errs, err)
 	}
 	fault(o.Grace < 0, "--grace %v is negative", o.Grace)
+	fault(o.Lag < 0, "a lag of %v is negative", o.Lag)
 	return errors.Join(errs...)
 }

@@ -17,6 +17,8 @@ type running struct {
 	lenience  <-chan time.Time // set when the others are given time to end by themselves
 	kill      <-chan time.Time // set when the others are being ended
 	code      int              // of the first rank that failed
+	well      bool             // a rank has ended without a failure
+	missed    int              // exit code of the last rank that could be dispensed with
 }
 
 // Run runs a job and returns the exit code of the first rank that failed, 0 if none did. An error means that the job
@@ -41,6 +43,9 @@ func Run(o Options) (code int, err error) {
 		return 0, err
 	}
 	r.supervise()
+	if r.code == 0 && !r.well {
+		return r.missed, nil
+	}
 	return r.code, nil
 }
 
@@ -77,7 +82,17 @@ func (r *running) supervise() {
 // took notes that a rank has ended.
 func (r *running) took(e ending) {
 	r.processes = slices.DeleteFunc(r.processes, func(p *process) bool { return p == e.process })
-	if e.code == 0 || r.code != 0 {
+	if e.code == 0 {
+		r.endedWell()
+		return
+	}
+	if r.o.Dispensable != nil && r.o.Dispensable(e.code) {
+		if r.missed = e.code; r.kill == nil {
+			r.tell(e, "the others go on")
+		}
+		return
+	}
+	if r.code != 0 {
 		return
 	}
 	r.code = e.code
@@ -88,20 +103,28 @@ func (r *running) took(e ending) {
 		r.lenience = time.After(lenience)
 		return
 	}
-	r.tell(e)
+	r.tell(e, fmt.Sprintf("ending the %d others", len(r.processes)))
 	r.end()
+}
+
+// endedWell notes that a rank has ended without a failure. Where ranks can be dispensed with, those that hang are.
+func (r *running) endedWell() {
+	if r.o.Dispensable != nil && !r.well {
+		r.lenience = time.After(r.o.Lag)
+	}
+	r.well = true
 }
 
 // lenience is how long the others have to end by themselves after a failure that all ranks are told of.
 const lenience = time.Second
 
 // tell says which rank failed and what follows.
-func (r *running) tell(e ending) {
+func (r *running) tell(e ending, follows string) {
 	reason := e.text
 	if e.err != nil {
 		reason += fmt.Sprintf(" (%v)", e.err)
 	}
-	fmt.Fprintf(r.o.Stderr, "hfreduce launch: rank %d (pid %d) %s; ending the %d others\n", e.rank, e.cmd.Process.Pid, reason, len(r.processes))
+	fmt.Fprintf(r.o.Stderr, "hfreduce launch: rank %d (pid %d) %s; %s\n", e.rank, e.cmd.Process.Pid, reason, follows)
 }
 
 // end asks all ranks to end and sets the time after which they are killed.
