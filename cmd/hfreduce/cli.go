@@ -24,6 +24,7 @@ type benchCommands struct {
 	Collectives benchCommand  `cmd:"" default:"withargs" help:"Measure and verify collectives, with nccl-tests' flags and output (default)."`
 	Link        linkCommand   `cmd:"" help:"Measure bandwidth or latency of the links between nodes, before the collectives are blamed."`
 	Tune        tuneCommand   `cmd:"" help:"Look for the settings that suit this machine."`
+	Soak        soakCommand   `cmd:"" help:"Run random collectives for a long time and verify each, also with faults injected."`
 	Reduce      reduceCommand `cmd:"" help:"Measure this machine's reduction kernels against its memory (the collective is reduce_perf)."`
 }
 
@@ -101,8 +102,8 @@ func helpCommand(args []string) string {
 			switch args[1] {
 			case "reduce":
 				return programName + " bench reduce --help (the collective reduce is " + programName + " bench reduce_perf)"
-			case "link":
-				return programName + " bench link --help"
+			case "link", "soak":
+				return programName + " bench " + args[1] + " --help"
 			}
 			return programName + " bench --help"
 		case "launch", "version":

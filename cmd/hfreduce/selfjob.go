@@ -18,6 +18,7 @@ type selfJob struct {
 	np, nodes *int // nil: not given
 	bind      string
 	spread    bool // a node for each process if nodes is not given, else one for all
+	faulty    bool // processes may be killed or stopped by faults that they were given; the others go on
 }
 
 // defaultNP is the number of processes to start.
@@ -25,6 +26,12 @@ const defaultNP = 2
 
 // ownLauncher is set for ranks that the benchmark itself has started, whose -np has been obeyed.
 const ownLauncher = "HFREDUCE_BENCH_LAUNCHED"
+
+// killed is the exit code of a process that SIGKILL has ended, as launch and shells have it.
+const killed = 128 + 9
+
+// faultyLag is how long the ranks of a faulty job have to end after the first one: one that was stopped never does.
+const faultyLag = 20 * time.Second
 
 // launchGrace is how long ranks have to end after one has failed.
 const launchGrace = 5 * time.Second
@@ -63,9 +70,13 @@ func (j *selfJob) launch(s *system) error {
 	if err != nil {
 		return &exit{codeBroken, fmt.Errorf("%s: find this program to start it again: %w", j.name, err)}
 	}
-	return runJob(launch.Options{
+	o := launch.Options{
 		Ranks: j.processes(), Nodes: nodes, Command: append([]string{self}, rewrite(s.args)...), Env: append(slices.Clip(s.env), ownLauncher+"=1"),
 		Bind: cpus.Binding(j.bind), Output: launch.Direct, Stdout: s.stdout, Stderr: s.stderr, Grace: launchGrace,
 		Explained: func(code int) bool { return code <= codeLost },
-	})
+	}
+	if j.faulty {
+		o.Dispensable, o.Lag = func(code int) bool { return code == killed }, faultyLag
+	}
+	return runJob(o)
 }

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce"
+)
+
+// soaker is one rank of a soak.
+type soaker struct {
+	cfg   *SoakConfig
+	out   Output
+	begin time.Time
+	first int // its rank at the start
+	ranks int // at the start
+
+	world  *hfreduce.Comm
+	group  *hfreduce.Comm // of this rank's group, nil if it is in none
+	epoch  atomic.Int64   // number of the communicator, from 0
+	number atomic.Int64   // of the burst on it
+	lanes  [maxBurst]lane // one for each call in flight
+	tables map[tableKey]*table
+
+	summary SoakSummary
+	said    int // complaints
+	stuck   chan<- error
+	watch   *time.Timer
+}
+
+// lane is the memory of a call in flight: a rank of the benchmark, with buffers on the heap and others of Alloc.
+type lane struct {
+	rank
+	config Config
+	heap   [2]area
+	shared [2]area // of memory of the world's communicator; nothing where there is no such yet
+}
+
+// tableKey names a pattern and who gives its inputs.
+type tableKey struct {
+	dtype         hfreduce.DataType
+	op            Op
+	ranks, number int
+}
+
+// table is a pattern with what it gives.
+type table struct {
+	pattern         *pattern
+	inputs, results period
+}
+
+func newSoaker(cfg *SoakConfig, comm *hfreduce.Comm, out Output, begin time.Time, stuck chan<- error) *soaker {
+	s := &soaker{
+		cfg: cfg, out: out, begin: begin, first: comm.Rank(), ranks: comm.WorldSize(), world: comm, tables: map[tableKey]*table{}, stuck: stuck,
+		summary: SoakSummary{Collectives: make([]SoakCount, len(Collectives())), Ranks: comm.WorldSize()},
+	}
+	for i := range s.lanes {
+		l := &s.lanes[i]
+		l.config = Config{Unalign: soakUnalign, hooks: cfg.hooks}
+		l.rank = rank{cfg: &l.config, out: out, max: cfg.MaxBytes}
+	}
+	return s
+}
+
+// run soaks until the time is over, on one communicator after the other where faults break them.
+func (s *soaker) run(ctx context.Context) error {
+	s.watch = time.AfterFunc(s.patience(), func() {
+		s.stuck <- fmt.Errorf("bench soak: rank %d has done nothing for %v, at %v", s.first, s.patience(), s)
+	})
+	defer s.watch.Stop()
+	if s.first == 0 {
+		s.reportStart()
+	}
+	for ; ; s.epoch.Add(1) {
+		err := s.soak(ctx)
+		if err == nil {
+			break
+		}
+		if !s.cfg.Faults {
+			s.summary.Amiss++
+			return fmt.Errorf("bench soak: %v: %w", s, err)
+		}
+		goesOn, err := s.repair(ctx, err)
+		if err != nil {
+			s.summary.Amiss++
+			return fmt.Errorf("bench soak: %v: %w", s, err)
+		}
+		if !goesOn {
+			break
+		}
+	}
+	if s.world.Rank() == 0 {
+		s.reportEnd()
+	}
+	return s.leave(ctx)
+}
+
+// patience is after how long a rank that does nothing is given up.
+func (s *soaker) patience() time.Duration { return s.cfg.Bound + 30*time.Second }
+
+// String tells where the rank is, and how to get there again.
+func (s *soaker) String() string {
+	return fmt.Sprintf("seed %d, communicator %d, burst %d", s.cfg.Seed, s.epoch.Load(), s.number.Load())
+}
+
+// soak works on one communicator until the time is over, something is wrong, or it breaks.
+func (s *soaker) soak(ctx context.Context) error {
+	plan := newSoakPlan(s.cfg.Seed, int(s.epoch.Load()), s.world.WorldSize(), s.cfg.MaxBytes)
+	for n := 0; ; n++ {
+		s.number.Store(int64(n))
+		if n%roundBursts == 0 {
+			if over, err := s.agree(ctx); over || err != nil {
+				return err
+			}
+		}
+		b := plan.burst(n)
+		if b.pause > 0 && b.pauser == s.world.Rank() {
+			time.Sleep(b.pause)
+		}
+		err := s.split(ctx, b.split)
+		if err == nil {
+			err = s.burst(ctx, &b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// news is what a rank tells the others between bursts.
+type news struct {
+	over         uint64 // its time is over
+	wrong, amiss uint64 // so many
+	check        uint64 // of the other numbers: what a fault has spoilt must not be believed
+}
+
+func (n *news) seal() uint64 { return mix(mix(mix(n.over)^n.wrong) ^ n.amiss) }
+
+// agree tells all ranks what each found and whether its time is over, and reports whether all stop.
+func (s *soaker) agree(ctx context.Context) (over bool, err error) {
+	mine := news{wrong: uint64(s.summary.Wrong), amiss: uint64(s.summary.Amiss)}
+	if time.Since(s.begin) >= s.cfg.Duration {
+		mine.over = 1
+	}
+	mine.check = mine.seal()
+	sent, all := []uint64{mine.over, mine.wrong, mine.amiss, mine.check}, make([]uint64, 4*s.world.WorldSize())
+	started := time.Now()
+	err = s.world.AllGather(ctx, hfreduce.Host(all), hfreduce.Host(sent))
+	s.ended(started, err)
+	if err != nil {
+		return false, err
+	}
+	for rank := range s.world.WorldSize() {
+		n := news{all[4*rank], all[4*rank+1], all[4*rank+2], all[4*rank+3]}
+		if n.check != n.seal() {
+			s.summary.Wrong++
+			s.say("wrong: allgather of 4 elements of uint64, by which the ranks agree: of rank %d came %+v", rank, n)
+			return false, errSpoilt
+		}
+		over = over || n.over+n.wrong+n.amiss > 0
+		s.summary.Wrong, s.summary.Amiss = max(s.summary.Wrong, int(n.wrong)), max(s.summary.Amiss, int(n.amiss))
+	}
+	s.summary.Ranks = s.world.WorldSize()
+	if s.world.Rank() == 0 {
+		s.out.Progress.Step(int(time.Since(s.begin).Seconds()), int(s.cfg.Duration.Seconds()), s.String())
+	}
+	return over, nil
+}
+
+// errSpoilt ends a communicator whose ranks cannot tell each other what to do.
+var errSpoilt = errors.New("what the ranks told each other arrived spoilt")
+
+// ended notes the end of a call.
+func (s *soaker) ended(started time.Time, err error) time.Duration {
+	s.watch.Reset(s.patience())
+	took := time.Since(started)
+	if took > s.cfg.Bound {
+		s.amiss("a call took %v, more than %v", took, s.cfg.Bound)
+	}
+	if err != nil && s.cfg.Faults && !injected(err) {
+		s.amiss("an error that can't be told from others: %v", err)
+	}
+	return took
+}
+
+// amiss notes that something other than a result is wrong.
+func (s *soaker) amiss(format string, args ...any) {
+	s.summary.Amiss++
+	s.say(format, args...)
+}
+
+// say describes a fault.
+func (s *soaker) say(format string, args ...any) {
+	if s.said++; s.said <= maxComplaints {
+		fmt.Fprintf(s.out.Diagnostics, "hfreduce bench soak: rank %d, %v: %s\n", s.first, s, fmt.Sprintf(format, args...))
+	}
+}
+
+// split forms groups anew.
+func (s *soaker) split(ctx context.Context, p *soakSplit) error {
+	if p == nil {
+		return nil
+	}
+	started := time.Now()
+	err := s.closeGroup(ctx)
+	if err == nil {
+		color, key := p.place(s.world.Rank())
+		s.group, err = s.world.Split(ctx, color, key)
+	}
+	s.ended(started, err)
+	return err
+}
+
+// closeGroup closes the group's communicator, which all its ranks do.
+func (s *soaker) closeGroup(ctx context.Context) error {
+	group := s.group
+	if s.group = nil; group == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Bound)
+	defer cancel()
+	return group.Close(ctx)
+}
+
+// burst makes the calls of a burst and verifies them.
+func (s *soaker) burst(ctx context.Context, b *burst) (err error) {
+	var flying []*flight
+	for i := range b.calls {
+		var f *flight
+		if f, err = s.take(&s.lanes[i], &b.calls[i], i); err != nil {
+			break
+		}
+		if f == nil {
+			continue // not in the group
+		}
+		f.started = time.Now()
+		if b.async {
+			f.request, err = f.call.start()
+		} else {
+			err = f.call.run(ctx)
+		}
+		if err != nil {
+			s.count(f, err)
+			break
+		}
+		flying = append(flying, f)
+		if !b.async {
+			s.land(f)
+		}
+	}
+	if err != nil {
+		s.abort(err) // or calls in flight, and other ranks, would wait for this one
+	}
+	for _, f := range flying {
+		if f.request == nil {
+			continue
+		}
+		if werr := f.request.Wait(context.WithoutCancel(ctx)); werr != nil {
+			s.count(f, werr)
+			s.abort(werr)
+			err = errors.Join(err, werr)
+			continue
+		}
+		s.land(f)
+	}
+	return err
+}
+
+// abort lets no rank wait for this one, on either communicator.
+func (s *soaker) abort(err error) {
+	s.world.Abort(err)
+	if s.group != nil {
+		s.group.Abort(err)
+	}
+}
+
+// flight is a call that was started.
+type flight struct {
+	lane    *lane
+	test    test
+	shape   shape
+	windows windows
+	seed    int
+	call    *call
+	started time.Time
+	request *hfreduce.Request
+}
+
+// take prepares a call on a lane: the memory and what it holds. It returns nil if this rank is not of the group.
+func (s *soaker) take(l *lane, c *soakCall, place int) (*flight, error) {
+	comm := s.world
+	if c.group {
+		if comm = s.group; comm == nil {
+			return nil, nil
+		}
+	}
+	l.comm, l.number, l.ranks = comm, comm.Rank(), comm.WorldSize()
+	if err := s.memory(l, c); err != nil {
+		return nil, err
+	}
+	l.config.Unalign = c.unalign
+	t := c.test(l.ranks)
+	f := &flight{lane: l, test: t, shape: c.shape(l.ranks), seed: firstSeed + int(s.number.Load())*maxBurst + place}
+	if t.collective != Barrier {
+		table := s.table(tableKey{t.dtype, t.op, l.ranks, l.number})
+		l.pattern, l.inputs, l.results = table.pattern, table.inputs, table.results
+	}
+	f.windows = l.windows(t, f.shape, c.inPlace)
+	if err := l.fill(f.windows, t, f.seed); err != nil {
+		return nil, err
+	}
+	w := l.walk(t, f.shape, c.inPlace)
+	f.call = w.iteration(0)
+	return f, nil
+}
+
+// memory gives a lane the memory that a call wants.
+func (s *soaker) memory(l *lane, c *soakCall) (err error) {
+	areas := &l.heap
+	if l.config.Registered = c.registered; c.registered {
+		if areas = &l.shared; c.renew {
+			err = l.free()
+		}
+	}
+	l.config.Unalign = soakUnalign
+	member := l.comm
+	l.comm = s.world // whose memory it is; a group uses it as any other
+	for i := range areas {
+		if err == nil && areas[i].bytes == nil {
+			areas[i], err = l.newArea()
+		}
+	}
+	l.comm, l.send, l.recv = member, areas[0], areas[1]
+	return err
+}
+
+// free gives back what is of Alloc.
+func (l *lane) free() error {
+	var errs []error
+	for i := range l.shared {
+		errs = append(errs, l.shared[i].free())
+		l.shared[i] = area{}
+	}
+	return errors.Join(errs...)
+}
+
+// table returns a pattern.
+func (s *soaker) table(k tableKey) *table {
+	t := s.tables[k]
+	if t == nil {
+		p := newPattern(k.dtype, k.op, k.ranks, s.cfg.hooks.period)
+		t = &table{pattern: p, inputs: p.inputs(k.number)}
+		if k.op != None {
+			t.results = p.results()
+		}
+		s.tables[k] = t
+	}
+	return t
+}
+
+// land counts a call that has ended well and verifies what it did.
+func (s *soaker) land(f *flight) {
+	c := s.count(f, nil)
+	s.cfg.hooks.corrupt(f.test.collective, f.lane.number, f.windows.inPlace, f.windows.whole)
+	if wrong, faults := f.lane.verify(f.windows, f.test, f.shape, f.seed); wrong+faults > 0 {
+		c.Wrong++
+		s.summary.Wrong++
+		s.say("wrong: %s of %d elements of %s", f.test.collective, f.shape.count, f.test.typeName())
+	}
+}
+
+// count notes the end of a call.
+func (s *soaker) count(f *flight, err error) *SoakCount {
+	c := &s.summary.Collectives[f.test.collective]
+	c.Calls++
+	c.Bytes += max(f.shape.send, f.shape.recv) * int64(f.test.elem())
+	if err != nil {
+		c.Errors++
+	}
+	c.Slowest = max(c.Slowest, s.ended(f.started, err))
+	return c
+}
+
+// repair goes on after a fault, with the ranks that are left. It reports false where there is no way to.
+func (s *soaker) repair(ctx context.Context, cause error) (bool, error) {
+	s.summary.Breaks++
+	s.abort(cause)
+	started := time.Now()
+	next, err := shrink(ctx, s.world)
+	if errors.Is(err, hfreduce.ErrNotSupported) {
+		return false, nil
+	}
+	s.ended(started, err)
+	if err != nil {
+		return false, fmt.Errorf("after %w: %w", cause, err)
+	}
+	if err := s.closeBroken(ctx); err != nil {
+		return false, err
+	}
+	s.world = next
+	return true, nil
+}
+
+// closeBroken closes the communicators that a fault broke, whose memory of Alloc goes with them.
+func (s *soaker) closeBroken(ctx context.Context) error {
+	for i := range s.lanes {
+		s.lanes[i].shared = [2]area{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Bound)
+	defer cancel()
+	err := s.closeGroup(ctx)
+	if err = errors.Join(err, s.world.Close(ctx)); err != nil && !injected(err) {
+		return fmt.Errorf("close a broken communicator: %w", err)
+	}
+	return nil
+}
+
+// leave gives back what the rank took; the world's communicator is the caller's.
+func (s *soaker) leave(ctx context.Context) error {
+	var errs []error
+	for i := range s.lanes {
+		errs = append(errs, s.lanes[i].free())
+	}
+	err := errors.Join(append(errs, s.closeGroup(ctx))...)
+	if s.cfg.Faults && injected(err) {
+		return nil // a fault may come at any time
+	}
+	return err
+}
