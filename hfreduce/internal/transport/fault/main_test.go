@@ -150,3 +150,45 @@ func TestNothingIsWrappedWithoutNeed(t *testing.T) {
 		}
 	}
 }
+
+// registering, selective and both have optional interfaces.
+type registering struct{ transport.Transport }
+
+func (registering) Register([]byte) (func() error, error) { return func() error { return nil }, nil }
+
+type selective struct{ transport.Link }
+
+func (selective) Sends([]byte) bool { return true }
+
+type both struct {
+	selective
+	transport.Redirector
+}
+
+// TestOptionalInterfaces: what is wrapped has those that the inner one has, and no others.
+func TestOptionalInterfaces(t *testing.T) {
+	plan := mustParse(t, "drop p=0.5; corrupt")
+	ts := memWorld(t, 2)
+	for _, tt := range []transport.Transport{ts[0], registering{ts[0]}} {
+		_, want := tt.(transport.Registrar)
+		if _, has := New(tt, Config{Plan: plan}).(transport.Registrar); has != want {
+			t.Errorf("%T: the wrapper is a Registrar: %v", tt, has)
+		}
+	}
+	ends := memPair(t, "")
+	faulty := &Transport{Transport: ts[0], cfg: Config{Plan: plan}, pairs: map[int]*pair{}}
+	for _, in := range []transport.Link{
+		ends[0].link, selective{ends[0].link}, &redirecting{newLink(faulty, ends[0].link, &transport.LinkConfig{}, nil, nil)},
+		&both{selective{ends[0].link}, &redirecting{}},
+	} {
+		l := faulty.wrap(in, &transport.LinkConfig{}, []int{0}, []int{1})
+		_, selects := in.(transport.Selective)
+		_, redirects := in.(transport.Redirector)
+		if _, has := l.(transport.Selective); has != selects {
+			t.Errorf("%T: the wrapper is Selective: %v", in, has)
+		}
+		if _, has := l.(transport.Redirector); has != redirects {
+			t.Errorf("%T: the wrapper is a Redirector: %v", in, has)
+		}
+	}
+}
