@@ -54,7 +54,7 @@ func (c *Comm) probe(world bool) (func(engine.Stage), error) {
 	if process == nil {
 		return nil, nil
 	}
-	return func(s engine.Stage) { process.At(c.op.Call, s.String(), c.suffer) }, nil
+	return func(s engine.Stage) { process.At(s.String(), c.suffer) }, nil
 }
 
 // suffer does what a rule asks of this rank's process.
@@ -63,7 +63,7 @@ func (c *Comm) suffer(a fault.Act) {
 	if a.Action == fault.Pause {
 		level = slog.LevelInfo // there may be many
 	}
-	c.log.Log(context.Background(), level, "fault", "rule", a.Rule, "rank", c.rank, "call", c.op.Call)
+	c.log.Log(context.Background(), level, "fault", "rule", a.Rule, "rank", c.rank, "call", a.Call)
 	switch a.Action {
 	case fault.Kill:
 		if err := unix.Kill(unix.Getpid(), unix.SIGKILL); err == nil {

@@ -9,8 +9,8 @@ type Process struct {
 	plan  *Plan
 	rank  int
 	rules []int
-	hits  []uint64 // by place in rules
-	call  uint64
+	hits  []uint64  // by place in rules
+	call  uint64    // number of the collective, from 1
 	times [8]uint64 // that each stage has begun in the call, by its place in stages
 }
 
@@ -18,6 +18,7 @@ type Process struct {
 type Act struct {
 	Action Action        // Kill, Stop, Abort or Pause
 	Hold   time.Duration // of Pause
+	Call   uint64        // number of the collective on its communicator
 	Rule   string        // as Parse reads it
 }
 
@@ -41,21 +42,21 @@ func (p *Plan) Process(rank int, world bool) *Process {
 	return s
 }
 
-// At calls act with what is to be done as a stage of the collective number call begins, in the order of the rules.
-func (s *Process) At(call uint64, stage string, act func(Act)) {
-	if call != s.call {
-		s.call, s.times = call, [8]uint64{}
+// At calls act with what is to be done as a stage begins, in the order of the rules. A collective begins with stage enter.
+func (s *Process) At(stage string, act func(Act)) {
+	if stage == stages[0] {
+		s.call, s.times = s.call+1, [8]uint64{}
 	}
 	number := stageNumber(stage)
 	s.times[number]++
 	for k, i := range s.rules {
 		r := &s.plan.rules[i]
-		if r.stage != stage || !r.call.has(call) || r.times > 0 && s.hits[k] >= r.times ||
-			!s.plan.chance(i, uint64(s.rank), call, number, s.times[number]) {
+		if r.stage != stage || !r.call.has(s.call) || r.times > 0 && s.hits[k] >= r.times ||
+			!s.plan.chance(i, uint64(s.rank), s.call, number, s.times[number]) {
 			continue
 		}
 		s.hits[k]++
-		act(Act{Action: r.action, Hold: r.hold, Rule: r.String()})
+		act(Act{Action: r.action, Hold: r.hold, Call: s.call, Rule: r.String()})
 	}
 }
 
