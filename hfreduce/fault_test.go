@@ -26,22 +26,22 @@ import (
 // faultyLayouts have more than one node: faults of messages need a network.
 var faultyLayouts = []string{"2x1", "3x1", "2x2", "5on2", "4x2"}
 
-// sums are AllReduces with their right results, by the oracle.
-type sums struct{ inputs, want [][]byte }
+// faultySums are AllReduces with their right results, by the oracle.
+type faultySums struct{ inputs, want [][]byte }
 
-// newSums returns sums of a few sizes: an exchange, an item, several.
-func newSums(t *testing.T, nodeOf []int) []sums {
-	var all []sums
+// newFaultySums returns sums of a few sizes: an exchange, an item, several.
+func newFaultySums(t *testing.T, nodeOf []int) []faultySums {
+	var all []faultySums
 	for _, count := range []int{3, 2000, 30_001} {
 		in := inputs(TypeFloat32, count, len(nodeOf), 6)
 		want := newOracle(t, nodeOf, TypeFloat32, Sum, nil).reduce(schedule.AllReduce, in, 4, -1)
-		all = append(all, sums{in, [][]byte{want}})
+		all = append(all, faultySums{in, [][]byte{want}})
 	}
 	return all
 }
 
 // reduceAll runs the sums on a rank and returns how many results were wrong.
-func reduceAll(ctx context.Context, c *Comm, all []sums) (wrong int, err error) {
+func reduceAll(ctx context.Context, c *Comm, all []faultySums) (wrong int, err error) {
 	for _, s := range all {
 		dst := make([]byte, len(s.want[0]))
 		if err := c.AllReduce(ctx, Bytes(dst, TypeFloat32), Bytes(s.inputs[c.Rank()], TypeFloat32), Sum); err != nil {
@@ -79,7 +79,7 @@ func TestFaultsThatOnlyDelay(t *testing.T) {
 			t.Run(layout+"/"+fault, func(t *testing.T) {
 				t.Parallel()
 				nodeOf := layouts[layout]
-				all := newSums(t, nodeOf)
+				all := newFaultySums(t, nodeOf)
 				each(t, newWorld(t, nodeOf, small(strings.ReplaceAll(fault, "BORDER", border(nodeOf)))), func(c *Comm) error {
 					for range 3 {
 						if wrong, err := reduceAll(t.Context(), c, all); err != nil || wrong > 0 {
@@ -98,7 +98,7 @@ func TestFaultOverTCP(t *testing.T) {
 	for _, layout := range []string{"2x1", "3x1", "2x2"} {
 		t.Run(layout, func(t *testing.T) {
 			nodeOf := layouts[layout]
-			all, hits := newSums(t, nodeOf), &records{}
+			all, hits := newFaultySums(t, nodeOf), &records{}
 			o := small("delay=300us p=0.3")
 			o.Transport, o.Logger = TransportTCP, slog.New(hits)
 			each(t, initWorld(t, nodeOf, "127.0.0.1", o), func(c *Comm) error {
@@ -123,7 +123,7 @@ func TestFaultCorruptChangesResults(t *testing.T) {
 		t.Run(layout, func(t *testing.T) {
 			t.Parallel()
 			nodeOf := layouts[layout]
-			all := newSums(t, nodeOf)
+			all := newFaultySums(t, nodeOf)
 			var wrong atomic.Int64
 			each(t, newWorld(t, nodeOf, small("corrupt=8")), func(c *Comm) error {
 				n, err := reduceAll(t.Context(), c, all)
@@ -162,7 +162,7 @@ func TestFaultsThatBreak(t *testing.T) {
 				if c.timeout > 0 {
 					o.Timeout = c.timeout
 				}
-				all := newSums(t, nodeOf)
+				all := newFaultySums(t, nodeOf)
 				failTogether(t, newWorld(t, nodeOf, o), c.sentinel, c.text, func(c *Comm) error {
 					for range 20 {
 						if _, err := reduceAll(t.Context(), c, all); err != nil {
@@ -256,7 +256,7 @@ func TestFaultSameSeed(t *testing.T) {
 		o := small(fmt.Sprintf("seed=%d; corrupt=2 p=0.1; delay=50us p=0.1; pause=10us p=0.1 stage=reduce", seed))
 		o.Logger = slog.New(hits)
 		nodeOf := blocks(4, 2)
-		all := newSums(t, nodeOf)
+		all := newFaultySums(t, nodeOf)
 		each(t, newWorld(t, nodeOf, o), func(c *Comm) error {
 			_, err := reduceAll(t.Context(), c, all)
 			return err
