@@ -386,16 +386,25 @@ func (s *soaker) count(f *flight, err error) *SoakCount {
 	return c
 }
 
-// repair goes on after a fault, with the ranks that are left. It reports false where there is no way to.
-func (s *soaker) repair(ctx context.Context, cause error) (bool, error) {
+// maxRepairs is how often a rank tries to go on after a fault: others may be lost meanwhile.
+const maxRepairs = 4
+
+// repair goes on after a fault, with the ranks that are left. It reports false where there is no way to, or no time.
+func (s *soaker) repair(ctx context.Context, cause error) (goesOn bool, err error) {
 	s.summary.Breaks++
 	s.abort(cause)
-	started := time.Now()
-	next, err := shrink(ctx, s.world)
+	if time.Since(s.begin) >= s.cfg.Duration {
+		return false, nil // the others see it so, too, or go on without this rank
+	}
+	var next *hfreduce.Comm
+	for range maxRepairs {
+		if next, err = s.shrink(ctx); err == nil || !injected(err) {
+			break
+		}
+	}
 	if errors.Is(err, hfreduce.ErrNotSupported) {
 		return false, nil
 	}
-	s.ended(started, err)
 	if err != nil {
 		return false, fmt.Errorf("after %w: %w", cause, err)
 	}
@@ -404,6 +413,18 @@ func (s *soaker) repair(ctx context.Context, cause error) (bool, error) {
 	}
 	s.world = next
 	return true, nil
+}
+
+// shrink makes the communicator of the ranks that are left and come in time.
+func (s *soaker) shrink(ctx context.Context) (*hfreduce.Comm, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Bound)
+	defer cancel()
+	started := time.Now()
+	next, err := shrink(ctx, s.world)
+	if !errors.Is(err, hfreduce.ErrNotSupported) {
+		s.ended(started, err)
+	}
+	return next, err
 }
 
 // closeBroken closes the communicators that a fault broke, whose memory of Alloc goes with them.
