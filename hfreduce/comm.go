@@ -151,7 +151,7 @@ func (c *Comm) fail(v verdict, cause error) {
 
 // verdictWait is how long a rank waits for the verdict on a fault. It takes much less, unless processes are stopped; then
 // the judge waits for their answers for half a second.
-const verdictWait = 800 * time.Millisecond
+const verdictWait = 700 * time.Millisecond
 
 // report has a fault judged. The verdict breaks the Comm; if none comes, what this rank knows does.
 func (c *Comm) report(r report, cause error) {
@@ -229,7 +229,24 @@ func (c *Comm) Close(ctx context.Context) error {
 	if !left {
 		errs = append(errs, c.segment.Close())
 	}
-	return errors.Join(append(errs, c.fabric.release(ctx))...)
+	return errors.Join(append(errs, c.leave(ctx))...)
+}
+
+// leaveGrace is how long the last communicator of a rank waits for the others at its end when it is broken: some may be
+// stopped, and never come.
+const leaveGrace = time.Second
+
+// leave gives the fabric back.
+func (c *Comm) leave(ctx context.Context) error {
+	if c.cause.Load() == nil {
+		return c.fabric.release(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveGrace)
+	defer cancel()
+	if err := c.fabric.release(ctx); err != nil {
+		c.log.Info("left after a fault", "rank", c.rank, "error", err)
+	}
+	return nil
 }
 
 // drain waits for the collectives that were started; when ctx ends first it breaks the Comm so that they end.

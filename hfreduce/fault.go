@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,7 +71,9 @@ func (c *Comm) suffer(a fault.Act) {
 			select {} // not a step further
 		}
 	case fault.Stop:
-		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP) // a process may always stop itself
+		runtime.LockOSThread() // a signal to this thread stops the process before the next step, one to the process soon
+		_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGSTOP)
+		runtime.UnlockOSThread()
 	case fault.Abort:
 		c.Abort(fmt.Errorf("an injected fault, %q", a.Rule))
 	case fault.Pause:

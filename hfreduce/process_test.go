@@ -38,6 +38,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"stuck":  roleStuck,
 	"link":   roleLink,
 	"shrink": roleShrink, // shrink_test.go
+	"chaos":  roleChaos,  // chaos_test.go
 	// with GPUs, in device_process_test.go
 	"gpusum":  roleGPUSum,
 	"gpuspin": roleGPUSpin,

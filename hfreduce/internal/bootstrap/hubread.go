@@ -176,9 +176,18 @@ func (h *hub) end(rank int, w *wire, cause error) {
 	h.checkEmpty()
 }
 
-// checkEmpty notes the end of the last member.
+// checkEmpty notes the end of the last member. Whom the others have gone on without may never say goodbye.
 func (h *hub) checkEmpty() {
-	if h.connected > 0 || h.awaited > 0 || h.phase == phaseGathering {
+	if h.awaited > 0 || h.phase == phaseGathering {
+		return
+	}
+	rest := h.connected
+	for rank := range h.rolls.absent {
+		if m := &h.members[rank]; m.wire != nil && !m.left && m.lost == nil {
+			rest--
+		}
+	}
+	if rest > 0 {
 		return
 	}
 	select {
@@ -203,7 +212,7 @@ func (h *hub) remaining() []int {
 	defer h.mu.Unlock()
 	var ranks []int
 	for rank := range h.members {
-		if m := &h.members[rank]; rank != h.cfg.Rank && !m.left && m.lost == nil {
+		if m := &h.members[rank]; rank != h.cfg.Rank && !m.left && m.lost == nil && !h.rolls.absent[rank] {
 			ranks = append(ranks, rank)
 		}
 	}

@@ -9,9 +9,10 @@ import "slices"
 
 // rolls is the hub's book of roll calls: pure, without locks or clocks.
 type rolls struct {
-	open  map[string]*roll
-	ended map[string]*roll // the last one of each key
-	next  int
+	open   map[string]*roll
+	ended  map[string]*roll // the last one of each key
+	absent map[int]bool     // ranks that one has ended without
+	next   int
 }
 
 // roll is one roll call.
@@ -23,7 +24,9 @@ type roll struct {
 	parts   map[int][]byte // of those who came
 }
 
-func newRolls() *rolls { return &rolls{open: map[string]*roll{}, ended: map[string]*roll{}} }
+func newRolls() *rolls {
+	return &rolls{open: map[string]*roll{}, ended: map[string]*roll{}, absent: map[int]bool{}}
+}
 
 // come takes a member in. opened is the id of a roll call that begins with it, whose deadline is to be watched, else 0.
 func (x *rolls) come(rank int, key string, members []int, part []byte, gone func(int) *failure) (out []delivery, opened int) {
@@ -85,6 +88,11 @@ func (x *rolls) end(r *roll) []delivery {
 		return nil
 	}
 	x.ended[r.key] = r
+	for _, m := range r.members {
+		if _, there := r.parts[m]; !there {
+			x.absent[m] = true
+		}
+	}
 	return []delivery{{r.ranks(), rollFrame(r.key, nil, r)}}
 }
 
