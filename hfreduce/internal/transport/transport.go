@@ -44,6 +44,7 @@ type Message struct {
 	Landing uint32 // index in the receiver's LinkConfig.Landings
 	Seq     uint32 // the item it is part of; must be before the link's Limit
 	Tag     uint32 // carried as it is
+	Sum     uint32 // the same: what the caller makes of the payload, to find out at the other end whether it arrived intact
 	Payload []byte // untouched by the caller until Sent; may be empty
 }
 
@@ -73,6 +74,7 @@ func (k EventKind) String() string {
 type Event struct {
 	Kind              EventKind
 	Landing, Seq, Tag uint32 // of the message; Landing numbers the receiver's areas
+	Sum               uint32 // of the message
 	Bytes             int    // length of the payload
 }
 

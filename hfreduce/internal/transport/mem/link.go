@@ -84,7 +84,7 @@ func (l *Link) Post(m transport.Message) error {
 		return l.lost(err)
 	}
 	l.credits.Told(l.credits.Granted())
-	l.sent.push(transport.Event{Kind: transport.Sent, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Bytes: len(m.Payload)})
+	l.sent.push(transport.Event{Kind: transport.Sent, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Sum: m.Sum, Bytes: len(m.Payload)})
 	return nil
 }
 
@@ -101,7 +101,7 @@ func (l *Link) land(m *transport.Message, grant uint32) error {
 			len(m.Payload), m.Landing, l.self)
 	}
 	copy(l.landings[m.Landing], m.Payload)
-	l.inbox.push(transport.Event{Kind: transport.Received, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Bytes: len(m.Payload)})
+	l.inbox.push(transport.Event{Kind: transport.Received, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Sum: m.Sum, Bytes: len(m.Payload)})
 	l.heard = grant
 	l.news.Store(true)
 	l.mu.Unlock()

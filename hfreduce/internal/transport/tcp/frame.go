@@ -19,7 +19,8 @@ import (
 //	12 tag         of a message; else 0
 //	16 grant       the sender's latest grant, in every frame
 //	20 length      of a message's payload; else 0
-//	24             0
+//	24 sum         of a message; else 0
+//	28             0
 //	64 payload     then 0 to 63 bytes of any value
 //
 // Numbers are little-endian. Grants never go back.
@@ -30,7 +31,7 @@ import (
 const (
 	unit        = 64
 	headerBytes = unit
-	fieldBytes  = 24 // of the header; the rest is 0
+	fieldBytes  = 28 // of the header; the rest is 0
 )
 
 // padding returns the number of bytes between a payload of n bytes and the next frame.
@@ -49,8 +50,8 @@ const (
 )
 
 type header struct {
-	kind                            kind
-	landing, seq, tag, grant, bytes uint32
+	kind                                 kind
+	landing, seq, tag, grant, bytes, sum uint32
 }
 
 // encode writes h to b, in which all but the fields is 0.
@@ -62,6 +63,7 @@ func (h *header) encode(b *[headerBytes]byte) {
 	binary.LittleEndian.PutUint32(b[12:], h.tag)
 	binary.LittleEndian.PutUint32(b[16:], h.grant)
 	binary.LittleEndian.PutUint32(b[20:], h.bytes)
+	binary.LittleEndian.PutUint32(b[24:], h.sum)
 }
 
 // decode reads a header from the first headerBytes bytes of b. The error wraps transport.ErrProtocol.
@@ -71,12 +73,12 @@ func decode(b []byte) (header, error) {
 		kind:    kind(b[3]),
 		landing: binary.LittleEndian.Uint32(b[4:]), seq: binary.LittleEndian.Uint32(b[8:]),
 		tag: binary.LittleEndian.Uint32(b[12:]), grant: binary.LittleEndian.Uint32(b[16:]),
-		bytes: binary.LittleEndian.Uint32(b[20:]),
+		bytes: binary.LittleEndian.Uint32(b[20:]), sum: binary.LittleEndian.Uint32(b[24:]),
 	}
 	if string(b[:3]) != "HFD" || h.kind < kindMessage || h.kind > kindOpen || !bytes.Equal(b[fieldBytes:], zeros[fieldBytes:]) {
 		return header{}, fmt.Errorf("%w: %x is not a frame header", transport.ErrProtocol, b)
 	}
-	if h.kind != kindMessage && (h.landing|h.seq|h.tag|h.bytes) != 0 {
+	if h.kind != kindMessage && (h.landing|h.seq|h.tag|h.bytes|h.sum) != 0 {
 		return header{}, fmt.Errorf("%w: frame header %x has fields that its kind does not have", transport.ErrProtocol, b)
 	}
 	return h, nil

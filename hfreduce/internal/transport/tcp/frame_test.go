@@ -17,7 +17,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 		h := header{kind: kind(rapid.IntRange(int(kindMessage), int(kindOpen)).Draw(t, "kind")), grant: rapid.Uint32().Draw(t, "grant")}
 		if h.kind == kindMessage {
 			h.landing, h.seq = rapid.Uint32().Draw(t, "landing"), rapid.Uint32().Draw(t, "seq")
-			h.tag, h.bytes = rapid.Uint32().Draw(t, "tag"), rapid.Uint32().Draw(t, "bytes")
+			h.tag, h.bytes, h.sum = rapid.Uint32().Draw(t, "tag"), rapid.Uint32().Draw(t, "bytes"), rapid.Uint32().Draw(t, "sum")
 		}
 		var b [headerBytes]byte
 		h.encode(&b)
@@ -29,11 +29,11 @@ func TestHeaderRoundTrip(t *testing.T) {
 
 // TestHeaderLayout pins the bytes on the wire.
 func TestHeaderLayout(t *testing.T) {
-	h := header{kind: kindMessage, landing: 0x04030201, seq: 0x08070605, tag: 0x0c0b0a09, grant: 0x100f0e0d, bytes: 0x14131211}
+	h := header{kind: kindMessage, landing: 0x04030201, seq: 0x08070605, tag: 0x0c0b0a09, grant: 0x100f0e0d, bytes: 0x14131211, sum: 0x18171615}
 	var b [headerBytes]byte
 	h.encode(&b)
-	want := append([]byte("HFD\x01"), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
-	want = append(want, make([]byte, 40)...)
+	want := append([]byte("HFD\x01"), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24)
+	want = append(want, make([]byte, 36)...)
 	if !bytes.Equal(b[:], want) {
 		t.Errorf("got %x, want %x", b, want)
 	}
@@ -41,7 +41,7 @@ func TestHeaderLayout(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	var b [headerBytes]byte
-	(&header{kind: kindMessage, landing: 1, seq: 2, tag: 3, grant: 4, bytes: 5}).encode(&b)
+	(&header{kind: kindMessage, landing: 1, seq: 2, tag: 3, grant: 4, bytes: 5, sum: 6}).encode(&b)
 	f.Add(bytes.Clone(b[:]))
 	(&header{kind: kindGrant, grant: 4}).encode(&b)
 	f.Add(bytes.Clone(b[:]))

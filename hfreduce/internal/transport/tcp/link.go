@@ -83,7 +83,7 @@ func (l *Link) Post(m transport.Message) error {
 		return fmt.Errorf("tcp: post to rank %d: %d bytes, a message has less than 4 GiB", l.peer, len(m.Payload))
 	}
 	l.out.posts++
-	l.out.push(header{kind: kindMessage, landing: m.Landing, seq: m.Seq, tag: m.Tag, bytes: uint32(len(m.Payload))}, m.Payload)
+	l.out.push(header{kind: kindMessage, landing: m.Landing, seq: m.Seq, tag: m.Tag, sum: m.Sum, bytes: uint32(len(m.Payload))}, m.Payload)
 	return nil
 }
 

@@ -135,7 +135,7 @@ func (in *receiver) unbuffer() {
 func (in *receiver) finish() transport.Event {
 	in.within, in.rest = false, nil
 	h := &in.current
-	return transport.Event{Kind: transport.Received, Landing: h.landing, Seq: h.seq, Tag: h.tag, Bytes: int(h.bytes)}
+	return transport.Event{Kind: transport.Received, Landing: h.landing, Seq: h.seq, Tag: h.tag, Sum: h.sum, Bytes: int(h.bytes)}
 }
 
 // fetch does one call and returns the number of bytes. What the buffer holds then is less than a header, or nothing if a

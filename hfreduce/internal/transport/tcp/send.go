@@ -163,7 +163,7 @@ func (l *Link) advance(n int) {
 func (s *sender) complete(o *outgoing) {
 	if o.head.kind == kindMessage {
 		s.done[(s.oldest+s.finished)%len(s.done)] = transport.Event{
-			Kind: transport.Sent, Landing: o.head.landing, Seq: o.head.seq, Tag: o.head.tag, Bytes: len(o.payload),
+			Kind: transport.Sent, Landing: o.head.landing, Seq: o.head.seq, Tag: o.head.tag, Sum: o.head.sum, Bytes: len(o.payload),
 		}
 		s.finished++
 	}

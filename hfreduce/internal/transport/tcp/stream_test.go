@@ -110,11 +110,11 @@ func TestStreamCuts(t *testing.T) {
 		var want []transport.Event
 		var last []byte // of area 2
 		for i := range rapid.IntRange(1, 12).Draw(rt, "messages") {
-			h := header{kind: kindMessage, landing: 2, seq: uint32(i), tag: uint32(i * 7), grant: uint32(i)}
+			h := header{kind: kindMessage, landing: 2, seq: uint32(i), tag: uint32(i * 7), sum: uint32(i * 11), grant: uint32(i)}
 			h.bytes = rapid.SampledFrom([]uint32{0, 1, 30, 64, 4000, bufferBytes - headerBytes - 1, bufferBytes - headerBytes, bufferBytes - headerBytes + 1, 33_000, 59_000}).Draw(rt, "bytes")
 			last = bytes.Repeat([]byte{byte(i + 1)}, int(h.bytes))
 			stream = append(stream, frame(h, last)...)
-			want = append(want, transport.Event{Kind: transport.Received, Landing: 2, Seq: h.seq, Tag: h.tag, Bytes: int(h.bytes)})
+			want = append(want, transport.Event{Kind: transport.Received, Landing: 2, Seq: h.seq, Tag: h.tag, Sum: h.sum, Bytes: int(h.bytes)})
 			if rapid.Bool().Draw(rt, "grant") {
 				stream = append(stream, frame(header{kind: kindGrant, grant: uint32(i)}, nil)...)
 			}

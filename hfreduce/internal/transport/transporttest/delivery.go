@@ -21,7 +21,7 @@ func testSizes(t *testing.T, impl Implementation) {
 	for i, size := range sizes {
 		for _, landing := range []uint32{uint32(i), uint32(len(sizes))} {
 			seed := uint64(i)<<32 | uint64(landing)
-			m := transport.Message{Landing: landing, Seq: item(i), Tag: uint32(seed * 7), Payload: a.payload(size, seed)}
+			m := transport.Message{Landing: landing, Seq: item(i), Tag: uint32(seed * 7), Sum: uint32(seed * 11), Payload: a.payload(size, seed)}
 			a.post(m)
 			await(t, fmt.Sprint("size ", size), func() bool { return a.count(transport.Sent) == 1 && b.count(transport.Received) == 1 }, a, b)
 			checkEvent(t, a.take(transport.Sent)[0], m, transport.Sent)
@@ -33,7 +33,7 @@ func testSizes(t *testing.T, impl Implementation) {
 
 func checkEvent(t testing.TB, ev transport.Event, m transport.Message, kind transport.EventKind) {
 	t.Helper()
-	want := transport.Event{Kind: kind, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Bytes: len(m.Payload)}
+	want := transport.Event{Kind: kind, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Sum: m.Sum, Bytes: len(m.Payload)}
 	if ev != want {
 		t.Errorf("got %+v, want %+v", ev, want)
 	}
@@ -61,13 +61,13 @@ func testOrder(t *testing.T, impl Implementation) {
 
 // message is the i-th message, to area i.
 func (e *end) message(i, bytes int) transport.Message {
-	return transport.Message{Landing: uint32(i), Seq: item(i), Tag: uint32(i) * 3, Payload: e.payload(bytes, uint64(i))}
+	return transport.Message{Landing: uint32(i), Seq: item(i), Tag: uint32(i) * 3, Sum: ^uint32(i), Payload: e.payload(bytes, uint64(i))}
 }
 
 // checkMessage checks an event of the i-th message.
 func checkMessage(t testing.TB, ev transport.Event, i, bytes int, kind transport.EventKind) {
 	t.Helper()
-	checkEvent(t, ev, transport.Message{Landing: uint32(i), Seq: item(i), Tag: uint32(i) * 3, Payload: make([]byte, bytes)}, kind)
+	checkEvent(t, ev, transport.Message{Landing: uint32(i), Seq: item(i), Tag: uint32(i) * 3, Sum: ^uint32(i), Payload: make([]byte, bytes)}, kind)
 }
 
 // testBothWays streams in both directions at once, each end on its own goroutine, with a ring of areas and grants.

@@ -72,7 +72,7 @@ func (w *way) post(t *rapid.T) {
 	}
 	w.next++
 	p := posted{seed: w.next, m: transport.Message{
-		Landing: uint32(landing), Tag: rapid.Uint32().Draw(t, "tag"),
+		Landing: uint32(landing), Tag: rapid.Uint32().Draw(t, "tag"), Sum: rapid.Uint32().Draw(t, "sum"),
 		Seq:     w.from.link.Limit() - rapid.Uint32Range(0, 3).Draw(t, "seq"), // 0 is one too far
 		Payload: w.from.payload(rapid.IntRange(0, len(w.to.areas.landings[landing])).Draw(t, "bytes"), w.next),
 	}}
@@ -147,7 +147,7 @@ func (w *way) checkReceived(t *rapid.T, ev transport.Event) {
 }
 
 func expect(t *rapid.T, ev transport.Event, m transport.Message, kind transport.EventKind) {
-	if want := (transport.Event{Kind: kind, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Bytes: len(m.Payload)}); ev != want {
+	if want := (transport.Event{Kind: kind, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Sum: m.Sum, Bytes: len(m.Payload)}); ev != want {
 		t.Fatalf("got %+v, want %+v", ev, want)
 	}
 }

@@ -14,6 +14,7 @@ type header struct {
 	seq, tag uint32
 	limit    uint32 // the sender's grant
 	bytes    uint32 // of the payload
+	sum      uint32
 }
 
 const (

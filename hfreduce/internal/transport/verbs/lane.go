@@ -62,6 +62,7 @@ type arrivals struct {
 type arrival struct {
 	area     int
 	seq, tag uint32
+	sum      uint32
 	bytes    int
 }
 

@@ -161,7 +161,7 @@ func (l *Link) events(ev []transport.Event) (n int) {
 		if reached < p.end {
 			break
 		}
-		ev[n] = transport.Event{Kind: transport.Sent, Landing: p.Landing, Seq: p.Seq, Tag: p.Tag, Bytes: len(p.Payload)}
+		ev[n] = transport.Event{Kind: transport.Sent, Landing: p.Landing, Seq: p.Seq, Tag: p.Tag, Sum: p.Sum, Bytes: len(p.Payload)}
 		*p = post{}
 		l.head = (l.head + 1) % len(l.posts)
 		l.count--
@@ -171,7 +171,7 @@ func (l *Link) events(ev []transport.Event) (n int) {
 	for n < len(ev) && l.lanes[l.receiving].arrived.count > 0 {
 		m := l.lanes[l.receiving].arrived.pop()
 		l.receiving = (l.receiving + 1) % len(l.lanes)
-		ev[n] = transport.Event{Kind: transport.Received, Landing: uint32(m.area), Seq: m.seq, Tag: m.tag, Bytes: m.bytes}
+		ev[n] = transport.Event{Kind: transport.Received, Landing: uint32(m.area), Seq: m.seq, Tag: m.tag, Sum: m.sum, Bytes: m.bytes}
 		n++
 	}
 	return n
@@ -227,7 +227,7 @@ func (l *Link) fill() {
 func (l *Link) headerOf(p *post) header {
 	limit := l.credits.Granted()
 	l.credits.Told(limit)
-	return header{seq: p.Seq, tag: p.Tag, limit: limit, bytes: uint32(len(p.Payload))}
+	return header{seq: p.Seq, tag: p.Tag, limit: limit, bytes: uint32(len(p.Payload)), sum: p.Sum}
 }
 
 // entryOf returns the address of an entry of the peer's inbox.
@@ -305,7 +305,7 @@ func (l *Link) take(n *lane, imm immediate, bytes int) error {
 	if imm.kind() == small {
 		copy(area, l.inbox.body(i, size))
 	}
-	n.arrived.push(arrival{area: i, seq: h.seq, tag: h.tag, bytes: size})
+	n.arrived.push(arrival{area: i, seq: h.seq, tag: h.tag, sum: h.sum, bytes: size})
 	return nil
 }
 

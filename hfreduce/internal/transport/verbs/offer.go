@@ -15,7 +15,7 @@ import (
 )
 
 // offerVersion is that of the messages by which two ranks set up a link and of what travels over it.
-const offerVersion = 1
+const offerVersion = 2
 
 // offer is what a rank tells a peer before anything is made: with which ports it could do RDMA, or why it can't.
 type offer struct {

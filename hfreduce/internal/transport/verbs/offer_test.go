@@ -81,7 +81,7 @@ func TestPlan(t *testing.T) {
 		"partitions":      {offered(1, roce("a0", entry(1, "10.0.0.1/24"))), offered(1, partition), "partition keys are 0xffff and 0x8001"},
 		"smaller MTU":     {offered(1, roce("a0", entry(1, "10.0.0.1/24"))), offered(1, small), "[a0:1 10.0.0.1 - b0:1 10.0.0.2] mtu 1024"},
 		"one has none":    {offered(1, roce("a0", entry(1, "10.0.0.1/24"))), &offer{Version: offerVersion, Refuse: "no RDMA device"}, "rank 9: no RDMA device"},
-		"other version":   {&offer{Version: 7}, offered(1, small), "rank 4 speaks version 7 of this transport, not 1"},
+		"other version":   {&offer{Version: 7}, offered(1, small), "rank 4 speaks version 7 of this transport, not 2"},
 		"wants too many":  {offered(1<<40, small), offered(1, small), "rank 4 offers 1 ports and wants 1099511627776 queue pairs; a link has at most 64"},
 		"offers no ports": {offered(1), offered(1, small), "rank 4 offers no port"},
 	} {
