@@ -204,6 +204,7 @@ func (e *Engine) stepTransfers(it *item) (moved bool) {
 	if it.filling && d.reached(Copied, it.seq) {
 		it.filling, moved = false, true
 		d.clock.leave(PhaseFill)
+		e.sumFilled(it)
 		e.announce(it)
 	}
 	if it.draining && before(it.seq, e.opened) && d.reached(Drained, it.seq) {
@@ -237,6 +238,9 @@ func (e *Engine) openResults() (moved bool, err error) {
 			continue
 		}
 		if there, err := e.arrived(it); !there {
+			return moved, err
+		}
+		if err := e.checkResults(it); err != nil {
 			return moved, err
 		}
 		e.begins(StageOutput)

@@ -104,15 +104,17 @@ type openLink struct {
 // arrival is the latest message in a landing area.
 type arrival struct {
 	seq, tag uint32
+	sum      uint32
 	bytes    int
 	from     int
 	fresh    bool
 }
 
-// Counters count what an Engine copied into the node's segment to be reduced there, and sent and received over its
-// links. They may be read at any time.
+// Counters count what an Engine copied into the node's segment to be reduced there, compared with its checksum, and sent and
+// received over its links. They may be read at any time.
 type Counters struct {
 	StagedBytes atomic.Uint64
+	Checked     atomic.Uint64                   // how often data was compared with its checksum
 	links       atomic.Pointer[[]*LinkCounters] // a new slice for each new transport
 }
 
@@ -173,6 +175,7 @@ func New(cfg Config) (*Engine, error) {
 	for i := range e.ring {
 		e.ring[i].own = make([]Shard, 0, (e.mem.shards+e.localSize-1)/e.localSize)
 		e.ring[i].away = make([]bool, cap(e.ring[i].own))
+		e.ring[i].sums = make([]uint32, cap(e.ring[i].own))
 	}
 	if e.device != nil && cfg.Helpers > 0 {
 		e.team = newTeam(cfg.Helpers, e.localSize+2)

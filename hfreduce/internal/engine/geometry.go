@@ -39,17 +39,22 @@ const phases = 3
 //	poison    line            set once a rank's device may overwrite slots that others still read
 //	device    [local][2] line flags between a rank and its device
 //	bounces   [local][8][2] flatMax  what a device gives to a small reduction, and takes from it
+//
+// and, with checksums, which also take four bytes of flat lines:
+//
+//	sums      [slot][local] shards words, in whole lines: of a rank's staged input, by shard
 type Geometry struct {
 	local, shards, slots int
 	chunk, shardMax      int64
 	flatMax              int64
 	exchange             schedule.Exchange
-	devices              bool
+	devices, checksums   bool
 
 	bells, states, flat, done, ready, reduced int64
 	inputs, results, partials, areas          int64
 	exchanged                                 int64
 	poison, device, bounces                   int64
+	sums                                      int64
 	bytes                                     int64
 }
 
@@ -90,6 +95,14 @@ func (g Geometry) WithDevices() Geometry {
 	return g
 }
 
+// WithChecksums returns the geometry of a node whose ranks compare what they read with the sums of what was written.
+func (g Geometry) WithChecksums() Geometry {
+	g.checksums = true
+	g.sums = g.bytes
+	g.bytes += roundUp(int64(g.slots*g.local)*g.sumStride(), page)
+	return g
+}
+
 // ForDevices reports whether ranks may have devices.
 func (g *Geometry) ForDevices() bool { return g.devices }
 
@@ -108,6 +121,9 @@ func maxShard(chunk int64, shards int) int64 {
 
 // Bytes returns the size of the segment.
 func (g *Geometry) Bytes() int64 { return g.bytes }
+
+// sumStride is what the sums of one input take.
+func (g *Geometry) sumStride() int64 { return roundUp(4*int64(g.shards), line) }
 
 func (g *Geometry) flatStride() int64 { return roundUp(g.flatMax, page) }
 
@@ -137,7 +153,8 @@ type readyLine struct {
 type reducedLine struct {
 	seq uint32
 	tag uint32 // fingerprint of the collective
-	_   [line - 8]byte
+	sum uint32 // of the result, where there are checksums
+	_   [line - 12]byte
 }
 
 // flatLine is what a rank gives to a small reduction: the input itself if it fits, else it lies in the rank's area. seq is
@@ -167,6 +184,19 @@ func (m *memory) flatLine(seq uint32, local int) *flatLine {
 	return (*flatLine)(unsafe.Pointer(&m.base[m.flat+int64(int(seq%flatSets)*m.local+local)*line]))
 }
 
+// inlineBytes is the size of the largest input that lies in its flat line. With checksums its sum lies behind it.
+func (m *memory) inlineBytes() int {
+	if m.checksums {
+		return len(flatLine{}.inline) - 4
+	}
+	return len(flatLine{}.inline)
+}
+
+// sum returns the word for the input's sum, where there are checksums.
+func (l *flatLine) sum() *uint32 {
+	return (*uint32)(unsafe.Pointer(&l.inline[len(l.inline)-4]))
+}
+
 func (m *memory) flatArea(seq uint32, local int) []byte {
 	at := m.areas + int64(int(seq%flatSets)*m.local+local)*m.flatStride()
 	return m.base[at : at+m.flatMax : at+m.flatMax]
@@ -194,6 +224,12 @@ func (m *memory) readyLine(slot, local int) *readyLine {
 
 func (m *memory) reducedLine(slot, shard int) *reducedLine {
 	return (*reducedLine)(unsafe.Pointer(&m.base[m.reduced+int64(slot*m.shards+shard)*line]))
+}
+
+// inputSums are the words for the sums of a local rank's staged input, by shard, where there are checksums.
+func (m *memory) inputSums(slot, local int) []uint32 {
+	at := m.sums + int64(slot*m.local+local)*m.sumStride()
+	return unsafe.Slice((*uint32)(unsafe.Pointer(&m.base[at])), m.shards)
 }
 
 // inputAt is where a local rank's input area of a slot begins.

@@ -28,10 +28,11 @@ type item struct {
 	private bool   // nobody else reads the result: own shards are reduced into dst only
 	spread  bool   // own shards are reduced straight into the buffers of all ranks of the node
 
-	own  []Shard // this rank's shards: shard number own[i] is local+i*localSize
-	away []bool  // of own shards: the parent's message lands in dst, not in the slot
-	left int     // own shards that are not complete
-	out  bool    // this rank's output has been copied out (or it has none)
+	own  []Shard  // this rank's shards: shard number own[i] is local+i*localSize
+	away []bool   // of own shards: the parent's message lands in dst, not in the slot
+	sums []uint32 // of own shards, with checksums: of the partial sum, then of the result
+	left int      // own shards that are not complete
+	out  bool     // this rank's output has been copied out (or it has none)
 
 	filling  bool // the device has not copied this rank's input into the slot yet
 	draining bool // the device has to copy the result out, and is not through
@@ -45,9 +46,10 @@ func (e *Engine) ownShard(i int) int { return e.local + i*e.localSize }
 // begin prepares the ring entry for the plan's next item.
 func (e *Engine) begin(it *item, cut schedule.Item, seq uint32) {
 	op := e.op
-	own, away := it.own[:0], it.away
+	own, away, sums := it.own[:0], it.away, it.sums
 	clear(away)
-	*it = item{away: away, seq: seq, slot: int(seq % uint32(e.mem.slots)), cut: cut, flow: op.Plan.Flow(cut.Flow), lo: cut.Lo, bytes: cut.Hi - cut.Lo}
+	clear(sums)
+	*it = item{away: away, sums: sums, seq: seq, slot: int(seq % uint32(e.mem.slots)), cut: cut, flow: op.Plan.Flow(cut.Flow), lo: cut.Lo, bytes: cut.Hi - cut.Lo}
 	tree := it.flow.Tree
 	it.parent = tree.Parent(e.node)
 	it.child, it.children = tree.Children(e.node)

@@ -31,7 +31,7 @@ func (e *Engine) post(it *item, shard int, to Neighbour) error {
 	}
 	e.begins(stage)
 	landing := e.mem.landing(it.slot, shard, e.sideAt(it, to))
-	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, payload(it, shard, lo, hi))
+	return e.send(e.peer(it.neighbour(to), shard), landing, it.seq, payload(it, shard, lo, hi), *e.sum(it, shard))
 }
 
 // sends reports whether the link to a rank sends from the memory.
@@ -40,9 +40,9 @@ func (e *Engine) sends(rank int, b []byte) bool {
 	return s == nil || s.Sends(b)
 }
 
-// send posts a message to a rank.
-func (e *Engine) send(rank int, landing, seq uint32, payload []byte) error {
-	err := e.links[rank].Post(transport.Message{Landing: landing, Seq: seq, Tag: e.op.Tag, Payload: payload})
+// send posts a message to a rank, with the sum of its payload or, without checksums, 0.
+func (e *Engine) send(rank int, landing, seq uint32, payload []byte, sum uint32) error {
+	err := e.links[rank].Post(transport.Message{Landing: landing, Seq: seq, Tag: e.op.Tag, Sum: sum, Payload: payload})
 	if err != nil {
 		return &LinkError{Rank: rank, Err: err}
 	}
@@ -97,7 +97,7 @@ func (e *Engine) deliver(peer int, ev *transport.Event) error {
 	}
 	e.carriers[peer].ReceivedBytes.Add(uint64(ev.Bytes))
 	e.carriers[peer].ReceivedMessages.Add(1)
-	a := arrival{seq: ev.Seq, tag: ev.Tag, bytes: ev.Bytes, from: peer, fresh: true}
+	a := arrival{seq: ev.Seq, tag: ev.Tag, sum: ev.Sum, bytes: ev.Bytes, from: peer, fresh: true}
 	if ev.Landing >= e.exchanges {
 		in := &e.inbound[ev.Landing-e.exchanges]
 		if in.fresh || !e.short.open && !before(ev.Seq, e.head) && before(ev.Seq, e.next) {
@@ -161,6 +161,9 @@ func (e *Engine) receive(it *item, shard int, s *Shard) error {
 		}
 		if n == Parent {
 			e.begins(StageDown)
+			if err := e.checkParent(it, shard, a); err != nil {
+				return err
+			}
 		}
 		s.Arrived(n)
 	}

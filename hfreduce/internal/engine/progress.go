@@ -12,18 +12,7 @@ import (
 // an op with a device all but the device's last copies is through; Drain follows those, as the next Run does.
 // After an error the engine is broken and returns that error from then on.
 func (e *Engine) Run(ctx context.Context, op *Op) error {
-	e.op = op
-	e.streamSums, e.streamCopies = op.streams()
-	if e.takesShort(op) {
-		e.openShort(op)
-	} else {
-		chunk := e.mem.chunk
-		if op.Chunk > 0 {
-			chunk = min(chunk, op.Chunk)
-		}
-		e.cursor = op.Plan.Items(chunk)
-		e.cut, e.more = e.cursor.Next()
-	}
+	e.start(op)
 	err := e.drive(ctx, e.finished)
 	if err == nil {
 		err = e.Sound()
@@ -36,6 +25,22 @@ func (e *Engine) Run(ctx context.Context, op *Op) error {
 	e.leaves()
 	e.op = nil
 	return nil
+}
+
+// start makes op the collective that is driven.
+func (e *Engine) start(op *Op) {
+	e.op = op
+	e.streamSums, e.streamCopies = op.streams()
+	if e.takesShort(op) {
+		e.openShort(op)
+		return
+	}
+	chunk := e.mem.chunk
+	if op.Chunk > 0 {
+		chunk = min(chunk, op.Chunk)
+	}
+	e.cursor = op.Plan.Items(chunk)
+	e.cut, e.more = e.cursor.Next()
 }
 
 // drive alternates between working and waiting until done.
@@ -268,6 +273,9 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 			return false, err
 		}
 		if ready {
+			if err := e.checkGiven(it, shard); err != nil {
+				return false, err
+			}
 			s.InputsReady()
 			e.enterNetwork(it)
 			if err := e.mapArenas(it); err != nil {
@@ -284,9 +292,10 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 		case Reduce:
 			e.begins(StageReduce)
 			e.enterReduce()
-			e.reduce(it, shard)
+			if err = e.reduce(it, shard); err == nil {
+				err = e.Sound()
+			}
 			e.leaveReduce()
-			err = e.Sound()
 		case PostUp:
 			err = e.post(it, shard, Parent)
 		case PostDown0:
@@ -296,7 +305,7 @@ func (e *Engine) stepShard(it *item, shard int, s *Shard) (bool, error) {
 		case Combine:
 			e.begins(StageReduce)
 			e.enterReduce()
-			e.combine(it, shard)
+			err = e.combine(it, shard)
 			e.leaveReduce()
 		case Publish:
 			e.publish(it, shard)

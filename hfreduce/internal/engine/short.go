@@ -29,6 +29,7 @@ type short struct {
 	waited  int    // the first local rank whose input has not been seen
 	added   bool   // the node's inputs are added
 	round   int    // the round at hand, from 0
+	sum     uint32 // of what is sent in it, with checksums
 	posted  bool   // in this round
 	unsent  int    // messages whose memory is still the link's
 }
@@ -77,10 +78,13 @@ func (e *Engine) beginShort(op *Op) {
 		return
 	}
 	mine := e.mem.flatLine(s.count, e.local)
-	if n := len(op.Src); n <= len(mine.inline) {
+	if n := len(op.Src); n <= e.mem.inlineBytes() {
 		copy(mine.inline[:], op.Src)
 	} else {
 		e.counter.StagedBytes.Add(uint64(copy(e.mem.flatArea(s.count, e.local), op.Src)))
+	}
+	if e.mem.checksums {
+		*mine.sum() = sumOf(op.Src)
 	}
 	mine.tag, mine.scale = op.Tag, math.Float64bits(op.Scale)
 	atomic.StoreUint32(&mine.seq, s.count)
@@ -146,25 +150,17 @@ func (e *Engine) gather() (moved bool, err error) {
 	}
 	s.added = true
 	e.begins(StageReduce)
-	n := len(e.op.Src)
-	if n == 0 || s.input {
+	switch {
+	case len(e.op.Src) == 0:
+		return true, nil
+	case s.input:
+		if e.mem.checksums {
+			s.sum = sumOf(e.op.Src)
+		}
 		return true, nil
 	}
-	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
-	for l := range e.localSize {
-		line, scale := e.mem.flatLine(s.count, l), e.op.Scale
-		switch {
-		case l == e.local:
-			e.srcs = append(e.srcs, e.op.Src)
-		case n <= len(line.inline):
-			e.srcs = append(e.srcs, line.inline[:n])
-		default:
-			e.srcs = append(e.srcs, e.mem.flatArea(s.count, l)[:n])
-		}
-		if l != e.local {
-			scale = math.Float64frombits(line.scale)
-		}
-		e.scales = append(e.scales, scale)
+	if err := e.gatherInputs(); err != nil {
+		return true, err
 	}
 	scales := e.scales
 	if !e.op.Scaled {
@@ -172,6 +168,31 @@ func (e *Engine) gather() (moved bool, err error) {
 	}
 	e.addShort(scales)
 	return true, nil
+}
+
+// gatherInputs lists the node's inputs in e.srcs and e.scales.
+func (e *Engine) gatherInputs() error {
+	s, n := &e.short, len(e.op.Src)
+	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
+	for l := range e.localSize {
+		if l == e.local {
+			e.srcs, e.scales = append(e.srcs, e.op.Src), append(e.scales, e.op.Scale)
+			continue
+		}
+		line := e.mem.flatLine(s.count, l)
+		input := line.inline[:]
+		if n > e.mem.inlineBytes() {
+			input = e.mem.flatArea(s.count, l)
+		}
+		input = input[:n]
+		if e.mem.checksums {
+			if err := e.check(input, *line.sum(), e.mates()[l], hopShort, s.count, -1); err != nil {
+				return err
+			}
+		}
+		e.srcs, e.scales = append(e.srcs, input), append(e.scales, math.Float64frombits(line.scale))
+	}
+	return nil
 }
 
 // sendsInput reports whether the node's sum is this rank's input, and is sent from where it lies.
@@ -200,6 +221,9 @@ func (e *Engine) addShort(scales []float64) {
 		dst = e.outbound()
 	}
 	spec.Reduce(dst, nil, e.srcs, scales)
+	if e.mem.checksums && e.short.round < e.rounds() {
+		e.short.sum = sumOf(dst)
+	}
 }
 
 // exchangeRound reports whether the round at hand has ended.
@@ -214,7 +238,7 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 			return false, nil
 		}
 		e.begins(StageUp)
-		if err := e.send(rank, e.exchanges+at, s.seq, mine); err != nil {
+		if err := e.send(rank, e.exchanges+at, s.seq, mine, s.sum); err != nil {
 			return false, err
 		}
 		s.posted = true
@@ -234,12 +258,15 @@ func (e *Engine) exchangeRound() (ended bool, err error) {
 	case a.seq != s.seq || a.tag != e.op.Tag || a.bytes != n:
 		return false, &MismatchError{Rank: rank}
 	}
+	theirs := e.landings[e.exchanges+at][:n]
+	if err := e.checkExchanged(rank, a, mine, theirs); err != nil {
+		return false, err
+	}
 	s.round, s.posted = s.round+1, false
 	if n == 0 {
 		return true, nil
 	}
 	e.begins(StageReduce)
-	theirs := e.landings[e.exchanges+at][:n]
 	if e.srcs = append(e.srcs[:0], mine, theirs); first {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}

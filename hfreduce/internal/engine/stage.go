@@ -48,24 +48,46 @@ func (e *Engine) announce(it *item) {
 func (e *Engine) stageInput(it *item) {
 	area := e.mem.input(it.slot, e.local)
 	if it.src == nil {
-		for p := e.pieces(e.op.In, it); ; {
-			run, ok := p.next()
-			if !ok {
-				return
-			}
-			e.counter.StagedBytes.Add(uint64(copy(area[run.lo:run.hi], e.op.Src[run.at:])))
-		}
+		e.stagePieces(it, area)
+		return
 	}
 	for s := range it.shards {
 		if s%e.localSize != e.local {
 			lo, hi := e.bounds(it, s)
 			e.counter.StagedBytes.Add(uint64(copy(area[lo:hi], it.src[lo:hi])))
+			if e.mem.checksums {
+				e.mem.inputSums(it.slot, e.local)[s] = sumOf(it.src[lo:hi])
+			}
+		}
+	}
+}
+
+// stagePieces is stageInput for an input that is not in one run.
+func (e *Engine) stagePieces(it *item, area []byte) {
+	if e.mem.checksums {
+		clear(e.mem.inputSums(it.slot, e.local))
+	}
+	for p := e.pieces(e.op.In, it); ; {
+		run, ok := p.next()
+		if !ok {
+			return
+		}
+		src := e.op.Src[run.at : run.at+run.hi-run.lo]
+		e.counter.StagedBytes.Add(uint64(copy(area[run.lo:run.hi], src)))
+		for s := 0; e.mem.checksums && s < it.shards; s++ {
+			lo, hi := e.bounds(it, s)
+			if a, b := max(lo, run.lo), min(hi, run.hi); a < b {
+				e.foldInput(it, s, src[a-run.lo:b-run.lo])
+			}
 		}
 	}
 }
 
 // stageResult copies this rank's data, which is the result already, into the slot's result areas.
 func (e *Engine) stageResult(it *item) {
+	if e.mem.checksums {
+		clear(e.mem.inputSums(it.slot, e.local))
+	}
 	for p := e.pieces(e.op.In, it); ; {
 		run, ok := p.next()
 		if !ok {
@@ -74,7 +96,11 @@ func (e *Engine) stageResult(it *item) {
 		for s := range it.shards {
 			lo, hi := e.bounds(it, s)
 			if a, b := max(lo, run.lo), min(hi, run.hi); a < b {
-				copy(e.mem.result(it.slot, s)[a-lo:b-lo], e.op.Src[run.at+a-run.lo:])
+				src := e.op.Src[run.at+a-run.lo : run.at+b-run.lo]
+				copy(e.mem.result(it.slot, s)[a-lo:b-lo], src)
+				if e.mem.checksums {
+					e.foldInput(it, s, src)
+				}
 			}
 		}
 	}
@@ -95,22 +121,17 @@ func (e *Engine) staged(it *item) (bool, error) {
 }
 
 // reduce adds the node's inputs and the children's partial sums of one own shard, in that order, in one pass.
-func (e *Engine) reduce(it *item, shard int) {
+func (e *Engine) reduce(it *item, shard int) error {
 	lo, hi := e.bounds(it, shard)
-	if lo == hi || it.bare {
-		return
+	switch {
+	case lo == hi:
+		return nil
+	case it.bare:
+		e.sumBare(it, shard, lo, hi)
+		return nil
 	}
-	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
-	for l := range e.localSize {
-		e.srcs = append(e.srcs, e.inputOf(it, l, lo, hi))
-		e.scales = append(e.scales, math.Float64frombits(e.mem.readyLine(it.slot, l).scale))
-	}
-	for c := range Neighbour(it.children) {
-		if it.flow.Pair {
-			break // comes later
-		}
-		e.srcs = append(e.srcs, e.mem.partial(it.slot, shard, c)[:hi-lo])
-		e.scales = append(e.scales, 1)
+	if err := e.gatherSources(it, shard, lo, hi); err != nil {
+		return err
 	}
 	spec := e.op.Spec
 	if it.parent >= 0 {
@@ -120,24 +141,61 @@ func (e *Engine) reduce(it *item, shard int) {
 	if !e.op.Scaled {
 		scales = nil
 	}
-	if it.parent >= 0 {
-		e.add(&spec, e.partialOf(it, shard, lo, hi), scales)
-		return
+	if it.parent < 0 {
+		e.write(it, shard, &spec, scales)
+		return nil
 	}
-	e.write(it, shard, &spec, scales)
+	partial := e.partialOf(it, shard, lo, hi)
+	e.add(&spec, partial, scales)
+	if e.mem.checksums {
+		*e.sum(it, shard) = sumOf(partial)
+	}
+	return nil
+}
+
+// gatherSources lists what is added in e.srcs and e.scales.
+func (e *Engine) gatherSources(it *item, shard int, lo, hi int64) error {
+	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
+	for l := range e.localSize {
+		input := e.inputOf(it, l, lo, hi)
+		if err := e.checkInput(it, shard, l, input); err != nil {
+			return err
+		}
+		e.srcs = append(e.srcs, input)
+		e.scales = append(e.scales, math.Float64frombits(e.mem.readyLine(it.slot, l).scale))
+	}
+	for c := range Neighbour(it.children) {
+		if it.flow.Pair {
+			break // comes later
+		}
+		partial := e.mem.partial(it.slot, shard, c)[:hi-lo]
+		if err := e.checkPartial(it, shard, c, partial); err != nil {
+			return err
+		}
+		e.srcs = append(e.srcs, partial)
+		e.scales = append(e.scales, 1)
+	}
+	return nil
 }
 
 // combine adds the partial sums of a pair of nodes, node 0's first.
-func (e *Engine) combine(it *item, shard int) {
+func (e *Engine) combine(it *item, shard int) error {
 	lo, hi := e.bounds(it, shard)
 	if lo == hi {
-		return
+		return nil
 	}
 	mine, theirs := e.partialOf(it, shard, lo, hi), e.mem.partial(it.slot, shard, Child0)[:hi-lo]
+	if err := e.checkPartial(it, shard, Child0, theirs); err != nil {
+		return err
+	}
+	if err := e.checkOwn(it, shard, mine); err != nil {
+		return err
+	}
 	if e.srcs = append(e.srcs[:0], mine, theirs); e.node > 0 {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}
 	e.write(it, shard, &e.op.Spec, nil)
+	return nil
 }
 
 // partialOf returns where the own shard's partial sum is written, if it is, and sent from.
@@ -172,6 +230,9 @@ func (e *Engine) resultOf(it *item, shard int, lo, hi int64) []byte {
 func (e *Engine) publish(it *item, shard int) {
 	reduced := e.mem.reducedLine(it.slot, shard)
 	reduced.tag = e.op.Tag
+	if e.mem.checksums {
+		reduced.sum = *e.sum(it, shard)
+	}
 	atomic.StoreUint32(&reduced.seq, it.seq)
 	e.ringNode()
 }
@@ -188,16 +249,19 @@ func (e *Engine) copyOut(it *item) (bool, error) {
 	if e.spreads(it) {
 		return true, nil
 	}
+	if err := e.checkResults(it); err != nil {
+		return false, err
+	}
 	for p := e.pieces(e.op.Out, it); ; {
 		run, ok := p.next()
 		if !ok {
 			return true, nil
 		}
-		if e.op.SkipOwnBlock && run.at/e.op.Plan.Block == int64(e.cfg.Rank) {
+		if e.skips(run) {
 			continue
 		}
 		for s := range it.shards {
-			if s%e.localSize == e.local && (it.direct || it.away[s/e.localSize]) {
+			if e.placed(it, s) {
 				continue
 			}
 			lo, hi := e.bounds(it, s)
@@ -206,6 +270,16 @@ func (e *Engine) copyOut(it *item) (bool, error) {
 			}
 		}
 	}
+}
+
+// skips reports whether a piece of the output is in place from the beginning.
+func (e *Engine) skips(p piece) bool {
+	return e.op.SkipOwnBlock && p.at/e.op.Plan.Block == int64(e.cfg.Rank)
+}
+
+// placed reports whether a shard's result was written to the user's buffer already.
+func (e *Engine) placed(it *item, shard int) bool {
+	return shard%e.localSize == e.local && (it.direct || it.away[shard/e.localSize])
 }
 
 // arrived reports whether every shard's result is there, and checks that they are of the same collective: a rank whose input

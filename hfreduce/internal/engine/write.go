@@ -43,6 +43,7 @@ func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64)
 		to.StreamDst = e.streamSums && it.flow.Pair && it.private // else it is read next, to be sent or copied
 		e.add(&to, e.resultOf(it, shard, lo, hi), scales)
 	}
+	e.sumResult(it, shard, lo, hi)
 }
 
 // add reduces e.srcs into dst, with helpers where a device takes this rank's data into the slots and out of them: then dst
