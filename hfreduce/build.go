@@ -30,13 +30,15 @@ type terms struct {
 
 	DeviceChunkBytes, DeviceSlots int
 
+	Checksum, VerifyResults bool
+
 	Devices bool `json:",omitempty"` // this rank has, or may have, a GPU; not all need to
 }
 
 // String lists the terms by the options that set them.
 func (t terms) String() string {
-	return fmt.Sprintf("ChunkBytes %d, Slots %d, OnePassBytes %d, Transport %s, DeviceChunkBytes %d, DeviceSlots %d",
-		t.ChunkBytes, t.Slots, t.OnePass, t.Transport, t.DeviceChunkBytes, t.DeviceSlots)
+	return fmt.Sprintf("ChunkBytes %d, Slots %d, OnePassBytes %d, Transport %s, DeviceChunkBytes %d, DeviceSlots %d, Checksum %t, VerifyResults %t",
+		t.ChunkBytes, t.Slots, t.OnePass, t.Transport, t.DeviceChunkBytes, t.DeviceSlots, t.Checksum, t.VerifyResults)
 }
 
 // agree exchanges the terms and returns the first member's, with Devices set if any member has set it.
@@ -44,6 +46,7 @@ func agree(ctx context.Context, f fabric, o *Options, key string, members []int,
 	mine := terms{
 		ChunkBytes: o.ChunkBytes, Slots: o.Slots, OnePass: o.OnePassBytes, Transport: o.Transport,
 		DeviceChunkBytes: o.DeviceChunkBytes, DeviceSlots: o.DeviceSlots,
+		Checksum: o.Checksum, VerifyResults: o.VerifyResults,
 	}
 	if mine.Devices, err = o.devices(); err != nil {
 		return first, err
@@ -112,7 +115,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	}
 	f.retain()
 	c.log.Info("communicator", "uid", c.uid, "devices", agreed.Devices, "rank", rank, "ranks", len(members), "nodes", len(layout.Nodes), "local_size", c.LocalSize(),
-		"one_pass_bytes", o.OnePassBytes, "exchange_bytes", c.exchange.MaxBytes(), "waiting", fmt.Sprintf("%+v", f.policy()))
+		"one_pass_bytes", o.OnePassBytes, "exchange_bytes", c.exchange.MaxBytes(), "checksum", o.Checksum, "verify_results", o.VerifyResults, "waiting", fmt.Sprintf("%+v", f.policy()))
 	return c, nil
 }
 
@@ -162,11 +165,18 @@ func (c *Comm) join(ctx context.Context, world bool) error {
 // geometry returns how the node's segment is laid out.
 func (c *Comm) geometry() engine.Geometry {
 	o := &c.opts
-	if !c.devices.made {
-		return engine.NewGeometry(c.LocalSize(), c.layout.Shards(), o.Slots, int64(o.ChunkBytes), int64(o.OnePassBytes), c.exchange)
+	slots, chunk := o.Slots, o.ChunkBytes
+	if c.devices.made {
+		slots, chunk = o.DeviceSlots, o.DeviceChunkBytes
 	}
-	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), o.DeviceSlots, int64(o.DeviceChunkBytes), int64(o.OnePassBytes), c.exchange)
-	return g.WithDevices()
+	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), slots, int64(chunk), int64(o.OnePassBytes), c.exchange)
+	if c.devices.made {
+		g = g.WithDevices()
+	}
+	if o.Checksum {
+		g = g.WithChecksums()
+	}
+	return g
 }
 
 // confirm makes the building succeed on all ranks or on none.

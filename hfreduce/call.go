@@ -107,6 +107,9 @@ func (c *Comm) execute(ctx context.Context) error {
 	if err == nil {
 		err = c.engine.Run(ctx, &c.op)
 	}
+	if err == nil {
+		err = c.verifyResult(ctx, k, seq)
+	}
 	c.stats.end(k.kind, c.payload(k), time.Since(epoch)-begin, err)
 	if err != nil {
 		return &OpError{Op: k.kind.String(), Rank: c.rank, Seq: seq, Err: c.settle(k, seq, err)}
@@ -200,6 +203,8 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		mismatch *engine.MismatchError
 		link     *engine.LinkError
 		stall    *engine.StallError
+		corrupt  *engine.CorruptError
+		differ   *disagreement
 	)
 	r := report{Kind: verdictFault, Seq: seq, Call: k.String(), Accused: -1, Text: err.Error()}
 	switch {
@@ -207,6 +212,10 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 	case errors.As(err, &mismatch):
 		r.Kind, r.Accused = verdictMismatch, c.members[mismatch.Rank]
 		r.Text = fmt.Sprintf("rank %d found another call of rank %d", c.rank, mismatch.Rank)
+	case errors.As(err, &corrupt):
+		r.Kind, r.Suspects, r.Text = verdictCorrupt, c.worldRanks(corrupt.From, corrupt.To), err.Error()
+	case errors.As(err, &differ):
+		r.Kind, r.Suspects, r.Text = verdictCorrupt, c.worldRanks(differ.suspects()...), err.Error()
 	case errors.As(err, &stall):
 		r.Kind, r.Text = verdictTimeout, fmt.Sprintf("made no progress for %v", c.opts.Timeout)
 	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerClosed): // it has broken, and knows why
@@ -222,6 +231,14 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		c.log.Debug("links after a fault", "rank", c.rank, "error", links)
 	}
 	return *c.cause.Load()
+}
+
+// worldRanks returns the world ranks of a few ranks.
+func (c *Comm) worldRanks(ranks ...int) (world []int) {
+	for _, r := range ranks[:min(len(ranks), maxCulprits)] {
+		world = append(world, c.members[r])
+	}
+	return world
 }
 
 // judged has a fault judged unless there is a verdict already, and waits for that: at most verdictWait.

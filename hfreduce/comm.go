@@ -47,15 +47,16 @@ type Comm struct {
 	breaking sync.Mutex // between breaking the engine and taking its memory away
 	released bool
 
-	queue   queue
-	devices devices
-	journal journal
-	call    call      // the running collective
-	op      engine.Op // the same for the engine
-	linked  map[planKey]bool
-	splits  atomic.Uint64
-	tests   atomic.Uint64 // of links
-	closed  atomic.Bool
+	queue    queue
+	devices  devices
+	journal  journal
+	call     call      // the running collective
+	op       engine.Op // the same for the engine
+	linked   map[planKey]bool
+	extremes extremes
+	splits   atomic.Uint64
+	tests    atomic.Uint64 // of links
+	closed   atomic.Bool
 
 	crossing sync.Once // the warning of it
 

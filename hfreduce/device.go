@@ -64,6 +64,10 @@ func (c *Comm) number(k *call) {
 	}
 	k.place.items = t.Numbers(&k.place.route.Plan, k.bytes, k.place.chunk)
 	d.planned += k.place.items
+	if c.verified(k) {
+		plan := c.extremesPlan()
+		d.planned += t.Numbers(&plan, extremesBytes, k.place.chunk)
+	}
 	if k.onDevice() && t.Short(k.kind, k.bytes) {
 		d.bounced++
 		if d.bounced == 0 {
@@ -97,6 +101,9 @@ func (c *Comm) prepareForDevice(k *call) {
 // done.
 func (c *Comm) startOrdered(r *Request) error {
 	k := &r.call
+	if err := c.checkVerified(k); err != nil {
+		return err
+	}
 	if !k.fills() && k.src.device() { // nobody looks at it
 		k.src = Buffer{}
 	}

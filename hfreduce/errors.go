@@ -21,6 +21,8 @@ var (
 	ErrMismatch = errors.New("hfreduce: ranks made different calls")
 	// ErrTimeout: a collective made no progress for Options.Timeout, or the ranks did not meet within Options.InitTimeout.
 	ErrTimeout = errors.New("hfreduce: timed out")
+	// ErrCorrupt: data was not what a rank had sent or got (Options.Checksum, Options.VerifyResults). The text names the ranks.
+	ErrCorrupt = errors.New("hfreduce: corrupt data")
 	// ErrNotSupported: this build or machine lacks a feature that was asked for.
 	ErrNotSupported = errors.New("hfreduce: not supported")
 )

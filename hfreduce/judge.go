@@ -31,6 +31,8 @@ type dispute struct {
 //  3. different calls
 //  4. who does not answer, is not in the collective, or does not move, in this order: each explains those after it
 //  5. a path between two ranks that both live
+//
+// Corrupt data is what it is reported to be, unless 1 or 2 explain it.
 func judge(d *dispute) verdict {
 	for _, m := range d.members {
 		if a, ok := d.answers[m]; ok && a.Broken != nil {
@@ -47,6 +49,8 @@ func judge(d *dispute) verdict {
 		return d.missing()
 	case k == verdictLost:
 		return d.path()
+	case k == verdictCorrupt:
+		return d.corrupt()
 	}
 	return d.verdict(d.report.Kind, []Culprit{d.culprit(d.reporter)}, fmt.Sprintf("%v: %s", d.name(d.reporter), d.report.Text))
 }
@@ -187,6 +191,17 @@ func (d *dispute) mismatch() verdict {
 		}
 	}
 	return d.verdict(verdictMismatch, culprits, fmt.Sprintf("collective %d: %s", first, joined(texts)))
+}
+
+// corrupt is the verdict on data that was not what had been sent, or on results that differ.
+func (d *dispute) corrupt() verdict {
+	var culprits []Culprit
+	for _, m := range d.report.Suspects {
+		if slices.Contains(d.members, m) && !slices.ContainsFunc(culprits, func(c Culprit) bool { return c.Rank == d.rank(m) }) {
+			culprits = append(culprits, d.culprit(m))
+		}
+	}
+	return d.verdict(verdictCorrupt, culprits, fmt.Sprintf("collective %d: %s: %s", d.report.Seq, d.report.Call, d.report.Text))
 }
 
 // missing is the verdict when nothing has moved for too long.

@@ -108,6 +108,8 @@ var trials = []struct {
 	{"who knows better", trial(stall, map[int]answer{
 		10: waiting(PhaseInput), 12: {Broken: &verdict{Kind: verdictAborted, Rank: 12, Text: "enough"}},
 	}), verdictAborted, nil, "enough"},
+	{"corrupt data", trial(report{Kind: verdictCorrupt, Seq: 7, Call: "Barrier", Accused: -1, Suspects: []int{13, 11, 13, 99}, Text: "x"}, map[int]answer{10: {}, 11: {}, 12: {}, 13: {}}),
+		verdictCorrupt, []int{1, 3}, "collective 7: Barrier: x"},
 	{"a fault", trial(report{Kind: verdictFault, Accused: -1, Text: "no memory"}, map[int]answer{10: {}, 11: {}, 12: {}, 13: {}}),
 		verdictFault, []int{0}, "rank 0 (host h10, pid 1000): no memory"},
 	{"a link test that stalls", trial(report{Kind: verdictTimeout, Accused: -1, Call: "MeasureLink", Text: "latency of the link"}, map[int]answer{10: {}, 11: {}, 12: {}, 13: {}}),

@@ -25,8 +25,8 @@ const localArenaBytes = 1 << 36
 
 // NewLocal returns the communicators of a world whose ranks are goroutines of this process, for tests and simulations:
 // ranks r with equal nodeOf[r] are on one virtual node. Ranks of one node share memory, nodes talk over an in-memory
-// transport. Of o only ChunkBytes, Slots, OnePassBytes, the options for GPUs, Timeout, InitTimeout, Fault and Logger count;
-// Fault cannot kill or stop a rank, which has no process of its own. Each Comm must be used by its own goroutine, as if it
+// transport. Of o only ChunkBytes, Slots, OnePassBytes, the options for GPUs, Checksum, VerifyResults, Timeout, InitTimeout,
+// Fault and Logger count; Fault cannot kill or stop a rank, which has no process of its own. Each Comm must be used by its own goroutine, as if it
 // were a process.
 func NewLocal(nodeOf []int, o Options) ([]*Comm, error) {
 	o.Rank, o.WorldSize, o.Transport = 0, len(nodeOf), ""

@@ -41,7 +41,7 @@ const (
 // Options configure Init and NewLocal. The zero value takes everything from the launcher's environment and the
 // defaults; a field that is set wins over its environment variable, HFREDUCE_ and the field's name in capitals
 // (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, Transport, ChunkBytes, Slots, OnePassBytes,
-// DeviceChunkBytes and DeviceSlots.
+// DeviceChunkBytes, DeviceSlots, Checksum and VerifyResults.
 //
 // HFREDUCE_KERNEL (avx512, avx2, generic) overrides the choice of the reduction kernels for the whole process. All of them
 // give the same bits.
@@ -88,6 +88,14 @@ type Options struct {
 	// DeviceThreads is how many threads add for this rank in a communicator made for GPUs; ranks may differ. 0: what it has
 	// of processors to itself, at most 4.
 	DeviceThreads int
+	// Checksum compares all data with a CRC32C of what it was, each time a rank reads what another one has put into shared
+	// memory or sent; what differs breaks the Comm with ErrCorrupt, which names the two ranks. docs/integrity.md says what that
+	// covers and costs. It is also on if HFREDUCE_CHECKSUM says so.
+	Checksum bool
+	// VerifyResults makes the ranks compare hashes of their results after each AllReduce, Broadcast and AllGather, and breaks the
+	// Comm with ErrCorrupt, which names the ranks that differ, unless all are equal. Results on GPUs are refused. It is also on
+	// if HFREDUCE_VERIFY_RESULTS says so.
+	VerifyResults bool
 	// InitTimeout bounds the meeting of the ranks in Init and Split. 0: DefaultInitTimeout; negative: none.
 	InitTimeout time.Duration
 	// Timeout breaks the Comm when a collective has made no progress for so long. 0: DefaultTimeout; negative: none.
@@ -102,8 +110,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d init_timeout=%v timeout=%v fault=%q",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.InitTimeout, o.Timeout, o.Fault)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d checksum=%t verify_results=%t init_timeout=%v timeout=%v fault=%q",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.Checksum, o.VerifyResults, o.InitTimeout, o.Timeout, o.Fault)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -156,6 +164,17 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 	number(&o.DeviceSlots, "HFREDUCE_DEVICE_SLOTS")
 	number(&o.DeviceThreads, "HFREDUCE_DEVICE_THREADS")
 	o.CUDA = cmp.Or(o.CUDA, getenv("HFREDUCE_CUDA"))
+	flag := func(field *bool, name string) {
+		if v := getenv(name); !*field && v != "" {
+			on, err := strconv.ParseBool(v)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s=%q is neither 1 nor 0", name, v))
+			}
+			*field = on
+		}
+	}
+	flag(&o.Checksum, "HFREDUCE_CHECKSUM")
+	flag(&o.VerifyResults, "HFREDUCE_VERIFY_RESULTS")
 	if v := getenv("HFREDUCE_TIMEOUT"); o.Timeout == 0 && v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil {

@@ -21,6 +21,7 @@ const (
 	verdictLost     verdictKind = "lost"
 	verdictMismatch verdictKind = "mismatch"
 	verdictTimeout  verdictKind = "timeout"
+	verdictCorrupt  verdictKind = "corrupt"
 	verdictFault    verdictKind = "fault"
 	// noticeWaiting is no verdict: the rank has waited for a while in a collective and says which.
 	noticeWaiting verdictKind = "waiting"
@@ -37,6 +38,8 @@ func (k verdictKind) sentinel() error {
 		return ErrMismatch
 	case verdictTimeout:
 		return ErrTimeout
+	case verdictCorrupt:
+		return ErrCorrupt
 	}
 	return ErrAborted
 }
@@ -79,6 +82,8 @@ type report struct {
 	Call    string // what the rank calls as that collective
 	Accused int    // world rank at which it points, -1 for none
 	Text    string
+
+	Suspects []int `json:",omitempty"` // world ranks: of verdictCorrupt, whose memory, or way, it may have been
 }
 
 // answer is what a rank knows when another one has reported a fault. Ranks in it are world ranks.
@@ -165,7 +170,7 @@ type Culprit struct {
 }
 
 // FaultError is why a communicator broke: errors.As finds it in what calls return, the same on all ranks that were told by
-// each other. It wraps ErrPeerLost, ErrTimeout, ErrMismatch or ErrAborted.
+// each other. It wraps ErrPeerLost, ErrTimeout, ErrMismatch, ErrCorrupt or ErrAborted.
 type FaultError struct {
 	Err      error     // which of them
 	Culprits []Culprit // the ranks that it is put down to, by rank, at most 64; empty when there is nobody to blame

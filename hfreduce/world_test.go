@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -49,12 +50,19 @@ func newWorld(t testing.TB, nodeOf []int, o Options) []*Comm {
 	if o.CUDA == "" {
 		o.CUDA = CUDAOff // other tests may have loaded it
 	}
-	comms, err := NewLocal(nodeOf, o)
+	comms, err := NewLocal(nodeOf, checked(o))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeAll(t, comms) })
 	return comms
+}
+
+// checked turns on what HFREDUCE_CHECKSUM and HFREDUCE_VERIFY_RESULTS say, as Init does, so that the tests can be run with it.
+func checked(o Options) Options {
+	o.Checksum = o.Checksum || os.Getenv("HFREDUCE_CHECKSUM") == "1"
+	o.VerifyResults = o.VerifyResults || os.Getenv("HFREDUCE_VERIFY_RESULTS") == "1"
+	return o
 }
 
 // newWorldOver is newWorld with each rank's transport wrapped.
@@ -66,6 +74,7 @@ func newWorldOver(t *testing.T, nodeOf []int, wrap func(rank int, inner transpor
 // newWorldOverWith is newWorldOver with options.
 func newWorldOverWith(t *testing.T, nodeOf []int, o Options, wrap func(rank int, inner transport.Transport) transport.Transport) []*Comm {
 	t.Helper()
+	o = checked(o)
 	o.WorldSize, o.Timeout, o.Logger = len(nodeOf), 30*time.Second, slog.New(slog.DiscardHandler)
 	o.defaults()
 	w := newLocalWorld(nodeOf)
