@@ -101,7 +101,7 @@ func (e *Engine) advanceShort() (moved bool, err error) {
 		e.beginShort(e.op)
 	}
 	if !s.added {
-		if moved, err = e.gather(); !s.added {
+		if moved, err = e.gather(); err != nil || !s.added {
 			return moved, err
 		}
 	}

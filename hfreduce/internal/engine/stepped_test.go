@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/mem"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
+)
+
+// stepped is a world of engines on one goroutine: the test says who looks for work next, and sees all that they know in between.
+type stepped struct {
+	layout  schedule.Layout
+	engines []*Engine
+	ops     []*Op
+	posts   []posted // of the collective at hand
+}
+
+// posted is a message whose bytes have landed, since links are in memory.
+type posted struct {
+	from, to     int
+	landing, seq uint32
+	bytes        int
+	pair         bool
+}
+
+// spiedLink notes what is posted.
+type spiedLink struct {
+	transport.Link
+	world *stepped
+	from  *Engine
+}
+
+func (l *spiedLink) Post(m transport.Message) error {
+	err := l.Link.Post(m)
+	if err == nil {
+		slot := m.Seq % uint32(l.from.mem.slots)
+		pair := m.Landing < l.from.exchanges && l.from.ring[slot].flow.Pair
+		l.world.posts = append(l.world.posts, posted{l.from.cfg.Rank, l.Peer(), m.Landing, m.Seq, len(m.Payload), pair})
+	}
+	return err
+}
+
+// newStepped returns a world with checksums.
+func newStepped(t *testing.T, nodeOf []int, slots int, chunk, flat int64) *stepped {
+	t.Helper()
+	layout, err := schedule.NewLayout(nodeOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &stepped{layout: layout, engines: make([]*Engine, len(nodeOf)), ops: make([]*Op, len(nodeOf))}
+	for _, ranks := range layout.Nodes {
+		g := NewGeometry(len(ranks), layout.Shards(), slots, chunk, flat, schedule.NewExchange(&layout)).WithChecksums()
+		base, bells := make([]byte, g.Bytes()), make([]wait.Bell, len(ranks))
+		for i := range bells {
+			bells[i] = wait.NewChan()
+		}
+		for _, r := range ranks {
+			if w.engines[r], err = New(Config{Layout: &w.layout, Rank: r, Geometry: g, Base: base, Bells: bells}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	network := mem.NewNetwork(len(nodeOf))
+	for a := range nodeOf {
+		for b := range a {
+			if nodeOf[a] != nodeOf[b] {
+				w.connect(t, network, a, b)
+			}
+		}
+	}
+	return w
+}
+
+func (w *stepped) connect(t *testing.T, network *mem.Network, a, b int) {
+	t.Helper()
+	made := make(chan error, 1)
+	dial := func(self, peer int) error {
+		e := w.engines[self]
+		l, err := network.Transport(self).Connect(t.Context(), peer, "link", e.LinkConfig())
+		if err == nil {
+			e.AddLink(peer, &spiedLink{l, w, e})
+		}
+		return err
+	}
+	go func() { made <- dial(a, b) }()
+	if err := dial(b, a); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begin begins a collective of int32 on all ranks; bytes is as schedule.NewPlan takes it.
+func (w *stepped) begin(rng *rand.Rand, c schedule.Collective, bytes int64, root int) {
+	w.posts = w.posts[:0]
+	plan := schedule.NewPlan(&w.layout, c, bytes, 4, root)
+	all := bytes * int64(len(w.engines))
+	for r, e := range w.engines {
+		op := &Op{Plan: plan, Spec: kernel.Spec{DType: kernel.Int32}, Tag: rng.Uint32(), Bytes: bytes, SrcShare: NotShared, DstShare: NotShared}
+		if op.Tag = 7; c == schedule.ReduceScatter {
+			op.Src, op.In, op.Dst, op.Out = random(rng, all), Blocks, make([]byte, bytes), Own
+		} else if c == schedule.AllGather {
+			op.Src, op.In, op.Dst, op.Out = random(rng, bytes), Own, make([]byte, all), Blocks
+		} else {
+			op.Src, op.In, op.Dst, op.Out = random(rng, bytes), Whole, make([]byte, bytes), Whole
+			if c == schedule.Reduce && r != root {
+				op.Out, op.Dst = Nowhere, nil
+			}
+			if c == schedule.Broadcast && r != root {
+				op.In, op.Src = Nowhere, nil
+			}
+		}
+		w.ops[r] = op
+		e.start(op)
+	}
+}
+
+func random(rng *rand.Rand, bytes int64) []byte {
+	b := make([]byte, bytes)
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
+}
+
+// run lets random ranks look for work until all are through or one fails. It calls between before each look.
+func (w *stepped) run(t *testing.T, rng *rand.Rand, between func()) error {
+	t.Helper()
+	done, left := make([]bool, len(w.engines)), len(w.engines)
+	for looks := 0; left > 0; looks++ {
+		if looks > 1_000_000 {
+			t.Fatalf("%d ranks are not through after %d looks", left, looks)
+		}
+		r := rng.IntN(len(w.engines))
+		if done[r] {
+			continue
+		}
+		between()
+		e := w.engines[r]
+		if _, err := e.advance(rng.IntN(4) == 0); err != nil {
+			return err
+		}
+		if e.finished() {
+			done[r] = true
+			left--
+		}
+	}
+	for _, e := range w.engines {
+		e.op = nil
+	}
+	return nil
+}
