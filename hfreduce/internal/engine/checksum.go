@@ -143,7 +143,7 @@ func (e *Engine) checkPartial(it *item, shard int, child Neighbour, b []byte) er
 
 // checkOwn compares an own shard's partial sum, which has waited in the slot.
 func (e *Engine) checkOwn(it *item, shard int, b []byte) error {
-	if !e.mem.checksums || it.bare {
+	if !e.mem.checksums || it.bare && !e.op.Filled {
 		return nil
 	}
 	return e.check(b, *e.sum(it, shard), e.cfg.Rank, hopPartial, it.seq, shard)

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
@@ -18,6 +19,7 @@ type stepped struct {
 	layout  schedule.Layout
 	engines []*Engine
 	ops     []*Op
+	devices []*standIn
 	posts   []posted // of the collective at hand
 }
 
@@ -46,24 +48,28 @@ func (l *spiedLink) Post(m transport.Message) error {
 	return err
 }
 
-// newStepped returns a world with checksums.
-func newStepped(t *testing.T, nodeOf []int, slots int, chunk, flat int64) *stepped {
+// newStepped returns a world with checksums, in which ranks may have devices.
+func newStepped(t *testing.T, nodeOf []int, slots int, chunk, flat int64, devices bool) *stepped {
 	t.Helper()
 	layout, err := schedule.NewLayout(nodeOf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &stepped{layout: layout, engines: make([]*Engine, len(nodeOf)), ops: make([]*Op, len(nodeOf))}
+	w := &stepped{layout: layout, engines: make([]*Engine, len(nodeOf)), ops: make([]*Op, len(nodeOf)), devices: make([]*standIn, len(nodeOf))}
 	for _, ranks := range layout.Nodes {
 		g := NewGeometry(len(ranks), layout.Shards(), slots, chunk, flat, schedule.NewExchange(&layout)).WithChecksums()
+		if devices {
+			g = g.WithDevices()
+		}
 		base, bells := make([]byte, g.Bytes()), make([]wait.Bell, len(ranks))
 		for i := range bells {
 			bells[i] = wait.NewChan()
 		}
 		for _, r := range ranks {
-			if w.engines[r], err = New(Config{Layout: &w.layout, Rank: r, Geometry: g, Base: base, Bells: bells}); err != nil {
+			if w.engines[r], err = New(Config{Layout: &w.layout, Rank: r, Geometry: g, Base: base, Bells: bells, OnDrain: func() {}}); err != nil {
 				t.Fatal(err)
 			}
+			w.devices[r] = &standIn{e: w.engines[r]}
 		}
 	}
 	network := mem.NewNetwork(len(nodeOf))
@@ -117,7 +123,9 @@ func (w *stepped) begin(rng *rand.Rand, c schedule.Collective, bytes int64, root
 				op.In, op.Src = Nowhere, nil
 			}
 		}
-		w.ops[r] = op
+		if w.ops[r] = op; e.device != nil {
+			w.devices[r].take(op, op.In != Nowhere && rng.IntN(2) == 0, op.Out != Nowhere && rng.IntN(2) == 0)
+		}
 		e.start(op)
 	}
 }
@@ -142,6 +150,7 @@ func (w *stepped) run(t *testing.T, rng *rand.Rand, between func()) error {
 		if done[r] {
 			continue
 		}
+		w.devices[r].step()
 		between()
 		e := w.engines[r]
 		if _, err := e.advance(rng.IntN(4) == 0); err != nil {
@@ -152,8 +161,102 @@ func (w *stepped) run(t *testing.T, rng *rand.Rand, between func()) error {
 			left--
 		}
 	}
-	for _, e := range w.engines {
-		e.op = nil
+	for r, e := range w.engines {
+		for e.op = nil; e.Draining(); {
+			w.devices[r].step()
+			if _, err := e.advance(false); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// standIn copies for a rank as a device does.
+type standIn struct {
+	e             *Engine
+	bounced       uint32
+	fills, drains []copies
+}
+
+// copies are those of one item, or of one small reduction, between the flags of one direction.
+type copies struct {
+	n          uint32
+	wait, done DeviceFlag
+	buffer     []byte
+	runs       []Run
+}
+
+// take makes a collective one that the device fills, or drains.
+func (d *standIn) take(op *Op, fills, drains bool) {
+	t := d.e.Transfers()
+	src, dst := op.Src, op.Dst
+	if op.Filled, op.Drained = fills, drains; !fills && !drains {
+		return
+	}
+	if t.Short(op.Plan.Collective, op.Bytes) {
+		d.bounced++
+		op.Bounce = d.bounced
+		in, out := t.BounceAt(d.bounced)
+		none, input, output := []byte(nil), []Run{{Segment: in, Bytes: op.Bytes, Rows: 1}}, []Run{{Segment: out, Bytes: op.Bytes, Rows: 1}}
+		if !fills {
+			input, src = nil, none
+		} else {
+			op.Src = d.e.mem.base[in : in+op.Bytes]
+		}
+		if !drains {
+			output, dst = nil, none
+		} else {
+			op.Dst = d.e.mem.base[out : out+op.Bytes]
+		}
+		d.fills = append(d.fills, copies{d.bounced, BounceOpen, BounceCopied, src, input})
+		d.drains = append(d.drains, copies{d.bounced, BounceResult, BounceDrained, dst, output})
+		return
+	}
+	r := Route{Plan: op.Plan, Elem: 4, In: op.In, Out: op.Out}
+	items := op.Plan.Items(d.e.mem.chunk)
+	for seq := d.e.next; ; seq++ {
+		cut, ok := items.Next()
+		if !ok {
+			break
+		}
+		if runs := t.Fills(nil, &r, cut, seq); fills && len(runs) > 0 {
+			d.fills = append(d.fills, copies{seq, Open, Copied, src, runs})
+		}
+		if runs := t.Drains(nil, &r, cut, seq); drains && len(runs) > 0 {
+			d.drains = append(d.drains, copies{seq, Result, Drained, dst, runs})
+		}
+	}
+	if fills {
+		op.Src = nil
+	}
+	if drains {
+		op.Dst = nil
+	}
+}
+
+// step makes the copies that the device may make now.
+func (d *standIn) step() {
+	if len(d.fills) > 0 && d.e.device.reached(d.fills[0].wait, d.fills[0].n) {
+		c := d.fills[0]
+		c.move(d.e.mem.base, func(segment, buffer []byte) { copy(segment, buffer) })
+		atomic.StoreUint32(d.e.device.word(c.done), c.n)
+		d.fills = d.fills[1:]
+	}
+	if len(d.drains) > 0 && d.e.device.reached(d.drains[0].wait, d.drains[0].n) {
+		c := d.drains[0]
+		c.move(d.e.mem.base, func(segment, buffer []byte) { copy(buffer, segment) })
+		atomic.StoreUint32(d.e.device.word(c.done), c.n)
+		d.drains = d.drains[1:]
+	}
+}
+
+// move calls f with each row in the segment and in the buffer.
+func (c *copies) move(base []byte, f func(segment, buffer []byte)) {
+	for _, r := range c.runs {
+		for row := range int64(r.Rows) {
+			segment, buffer := r.Segment+row*r.Stride, r.Buffer+row*r.Bytes
+			f(base[segment:segment+r.Bytes], c.buffer[buffer:buffer+r.Bytes])
+		}
+	}
 }
