@@ -38,6 +38,9 @@ func TestBlockingCallsAllocateNothing(t *testing.T) {
 			t.Run(layout+"/"+name, func(t *testing.T) {
 				measureAllocations(t, newWorld(t, nodeOf, Options{ChunkBytes: 4096, Slots: 4}), call)
 			})
+			t.Run(layout+"/checked/"+name, func(t *testing.T) {
+				measureAllocations(t, newWorld(t, nodeOf, Options{ChunkBytes: 4096, Slots: 4, Checksum: true, VerifyResults: true}), call)
+			})
 			t.Run(layout+"/tcp/"+name, func(t *testing.T) {
 				measureAllocations(t, initWorld(t, nodeOf, "127.0.0.1", Options{Transport: TransportTCP, ChunkBytes: 4096, Slots: 4}), call)
 			})

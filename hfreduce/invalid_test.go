@@ -119,6 +119,7 @@ func TestBadOptions(t *testing.T) {
 		{"env slots", nil, map[string]string{"HFREDUCE_SLOTS": "many"}, `HFREDUCE_SLOTS="many" is not a positive number`},
 		{"env timeout", nil, map[string]string{"HFREDUCE_TIMEOUT": "10"}, `HFREDUCE_TIMEOUT="10" is not a duration`},
 		{"env log", nil, map[string]string{"HFREDUCE_LOG": "loud"}, `HFREDUCE_LOG="loud" is not debug, info, warn or error`},
+		{"env checksum", nil, map[string]string{"HFREDUCE_CHECKSUM": "crc"}, `HFREDUCE_CHECKSUM="crc" is neither 1 nor 0`},
 		{"env secret file", nil, map[string]string{"HFREDUCE_SECRET_FILE": "/does/not/exist"}, "HFREDUCE_SECRET_FILE"},
 	}
 	for _, tt := range tests {
@@ -142,6 +143,7 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	env := map[string]string{
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
 		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "2", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
+		"HFREDUCE_CHECKSUM": "1", "HFREDUCE_VERIFY_RESULTS": "0",
 		"HFREDUCE_TRANSPORT": "verbs", "HFREDUCE_VERBS_DEVICES": "mlx5_0,mlx5_1:2", "HFREDUCE_VERBS_GID_INDEX": "0", "HFREDUCE_VERBS_QUEUE_PAIRS": "4",
 		"HFREDUCE_FAULT": "drop p=0.5",
 	}
@@ -150,7 +152,7 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 8 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" {
+	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 8 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" || !o.Checksum || o.VerifyResults {
 		t.Errorf("options %v", o)
 	}
 	if want := "{devices=mlx5_0,mlx5_1:2 gid_index=-1 timeout=20 queue_pairs=4}"; o.Transport != TransportVerbs || o.Verbs.String() != want {

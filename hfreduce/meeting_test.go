@@ -47,6 +47,8 @@ func TestMeetingsThatFail(t *testing.T) {
 		{"one rank twice", []Options{{Rank: 0, WorldSize: 3}, {Rank: 1, WorldSize: 3}, {Rank: 1, WorldSize: 3}}, ErrMismatch, "rank 1"},
 		{"world sizes", []Options{{Rank: 0, WorldSize: 2}, {Rank: 1, WorldSize: 3}}, ErrMismatch, "3"},
 		{"chunk sizes", []Options{{Rank: 0, WorldSize: 2, ChunkBytes: 4096}, {Rank: 1, WorldSize: 2, ChunkBytes: 8192}}, ErrMismatch, "rank 1 has ChunkBytes 8192"},
+		{"checksums", []Options{{Rank: 0, WorldSize: 2}, {Rank: 1, WorldSize: 2, Checksum: true}}, ErrMismatch, "Checksum true"},
+		{"verified results", []Options{{Rank: 0, WorldSize: 2, VerifyResults: true}, {Rank: 1, WorldSize: 2}}, ErrMismatch, "VerifyResults true"},
 		{"an interface that is not there", []Options{{Rank: 1, WorldSize: 2, Interfaces: []string{"nosuch0"}}}, nil, "nosuch0"},
 	}
 	for _, tt := range tests {

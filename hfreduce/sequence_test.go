@@ -15,7 +15,7 @@ import (
 func TestAnySequence(t *testing.T) {
 	all := map[string][]int{"3": blocks(3, 1), "1x1": blocks(2, 2), "2x2": blocks(4, 2), "4x1": blocks(4, 4), "3x2": blocks(6, 3), "uneven": {0, 1, 1, 0, 1}}
 	for name, nodeOf := range all {
-		for _, o := range []Options{{ChunkBytes: 4096, Slots: 1}, {ChunkBytes: 8192, Slots: 2, OnePassBytes: 1 << 10}, {}} {
+		for _, o := range []Options{{ChunkBytes: 4096, Slots: 1}, {ChunkBytes: 8192, Slots: 2, OnePassBytes: 1 << 10, Checksum: true, VerifyResults: true}, {}} {
 			t.Run(fmt.Sprintf("%s/slots=%d", name, o.Slots), func(t *testing.T) {
 				t.Parallel()
 				sequence(t, newWorld(t, nodeOf, o), 400)
