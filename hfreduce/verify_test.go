@@ -136,8 +136,8 @@ func TestResultHash(t *testing.T) {
 // TestVerifiedResultsAndDevices: results on a GPU are refused, and the rest goes on between calls with GPUs, also where the
 // comparison takes numbers that the GPU's work is planned with.
 func TestVerifiedResultsAndDevices(t *testing.T) {
-	const count, d = 30_000, TypeInt32
-	for _, layout := range []string{"2x1", "3x1", "5on2"} {
+	const d = TypeInt32
+	for layout, count := range map[string]int{"1x4": 100, "2x1": 100, "2x2": 30_000, "3x1": 30_000, "5on2": 30_000} {
 		t.Run(layout, func(t *testing.T) {
 			nodeOf := layouts[layout]
 			o := smallDeviceChunks
