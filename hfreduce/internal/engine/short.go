@@ -148,26 +148,34 @@ func (e *Engine) gather() (moved bool, err error) {
 		}
 		moved = true
 	}
-	s.added = true
 	e.begins(StageReduce)
+	if err := e.addInputs(); err != nil {
+		return true, err
+	}
+	s.added = true
+	return true, nil
+}
+
+// addInputs adds the node's inputs, unless there is one only, which is sent from where it lies.
+func (e *Engine) addInputs() error {
 	switch {
 	case len(e.op.Src) == 0:
-		return true, nil
-	case s.input:
+		return nil
+	case e.short.input:
 		if e.mem.checksums {
-			s.sum = sumOf(e.op.Src)
+			e.short.sum = sumOf(e.op.Src)
 		}
-		return true, nil
+		return nil
 	}
 	if err := e.gatherInputs(); err != nil {
-		return true, err
+		return err
 	}
 	scales := e.scales
 	if !e.op.Scaled {
 		scales = nil
 	}
 	e.addShort(scales)
-	return true, nil
+	return nil
 }
 
 // gatherInputs lists the node's inputs in e.srcs and e.scales.
