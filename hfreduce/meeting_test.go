@@ -47,8 +47,6 @@ func TestMeetingsThatFail(t *testing.T) {
 		{"one rank twice", []Options{{Rank: 0, WorldSize: 3}, {Rank: 1, WorldSize: 3}, {Rank: 1, WorldSize: 3}}, ErrMismatch, "rank 1"},
 		{"world sizes", []Options{{Rank: 0, WorldSize: 2}, {Rank: 1, WorldSize: 3}}, ErrMismatch, "3"},
 		{"chunk sizes", []Options{{Rank: 0, WorldSize: 2, ChunkBytes: 4096}, {Rank: 1, WorldSize: 2, ChunkBytes: 8192}}, ErrMismatch, "rank 1 has ChunkBytes 8192"},
-		{"checksums", []Options{{Rank: 0, WorldSize: 2}, {Rank: 1, WorldSize: 2, Checksum: true}}, ErrMismatch, "Checksum true"},
-		{"verified results", []Options{{Rank: 0, WorldSize: 2, VerifyResults: true}, {Rank: 1, WorldSize: 2}}, ErrMismatch, "VerifyResults true"},
 		{"an interface that is not there", []Options{{Rank: 1, WorldSize: 2, Interfaces: []string{"nosuch0"}}}, nil, "nosuch0"},
 	}
 	for _, tt := range tests {
@@ -65,5 +63,19 @@ func TestMeetingsThatFail(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 		})
+	}
+}
+
+// TestIntegrityIsAgreed: checksums and compared results are on for all ranks or for none.
+func TestIntegrityIsAgreed(t *testing.T) {
+	t.Setenv("HFREDUCE_CHECKSUM", "")
+	t.Setenv("HFREDUCE_VERIFY_RESULTS", "")
+	for want, odd := range map[string]Options{"Checksum true": {Checksum: true}, "VerifyResults true": {VerifyResults: true}} {
+		odd.Rank, odd.WorldSize = 1, 2
+		for r, err := range meetBadly(t, Options{Rank: 0, WorldSize: 2}, odd) {
+			if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), want) {
+				t.Errorf("rank %d: %v, want ErrMismatch with %q", r, err, want)
+			}
+		}
 	}
 }
