@@ -34,7 +34,7 @@ const in = "hfreduce/internal/"
 
 // helpers are packages that exist for tests; any test may import them.
 func helpers() []string {
-	return []string{"internal/testreq", "internal/golden", "internal/fakecuda", in + "transport/transporttest", in + "transport/mem", in + "transport/fault"}
+	return []string{"internal/testreq", "internal/golden", "internal/fakecuda", "internal/testcert", in + "transport/transporttest", in + "transport/mem", in + "transport/fault"}
 }
 
 // direction is the architecture: imports go down this list only. A package that no row covers is a finding.
@@ -71,6 +71,7 @@ func direction() []row {
 		{pkg: "internal/cpus"},
 		{pkg: "internal/testreq"},
 		{pkg: "internal/golden"},
+		{pkg: "internal/testcert"},
 		{pkg: "internal/fakecuda", may: []string{"internal/testreq"}},
 		{pkg: "internal/lint"},
 	}
@@ -131,7 +132,7 @@ type limit struct {
 
 // limits is the complete list of other modules' packages in use, and the restricted ones of the standard library.
 func limits() []limit {
-	harness := []string{"internal/testreq", "internal/golden", "internal/fakecuda", in + "transport/transporttest"}
+	harness := []string{"internal/testreq", "internal/golden", "internal/fakecuda", "internal/testcert", in + "transport/transporttest"}
 	programs := []string{"cmd/...", "bench/..."}
 	return []limit{
 		// hfreduce/kernelbench needs it for the yardstick only, libc's memcpy, and does without where there is no cgo.
