@@ -108,7 +108,7 @@ func credentials(conn *net.UnixConn) (*unix.Ucred, error) {
 // checkUser refuses processes of other users.
 func checkUser(cred *unix.Ucred, uid int) error {
 	if int(cred.Uid) != uid {
-		return fmt.Errorf("process %d runs as user %d, this one as user %d; run all ranks of a node as one user", cred.Pid, cred.Uid, uid)
+		return fmt.Errorf("%w: process %d runs as user %d, this one as user %d; run all ranks of a node as one user", errUser, cred.Pid, cred.Uid, uid)
 	}
 	return nil
 }

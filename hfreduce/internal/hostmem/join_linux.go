@@ -25,6 +25,9 @@ type Config struct {
 	// Prepare, if there is one, is called by member 0 when the base has no page yet and no other member maps it: for
 	// Interleave and Prefer. It must neither touch nor close the segment; its error ends the join.
 	Prepare func(*Segment) error
+	// Stranger, if there is one, is told by member 0 of each connection that it turned away, and why. It may be called from
+	// several goroutines at once, until Join returns.
+	Stranger func(k Kind, why error)
 }
 
 // prepares reports whether this member calls Prepare.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -40,6 +41,7 @@ type reception struct {
 	missing int
 	full    chan struct{} // closed when nobody is missing; from then on members stays as it is
 	conns   map[*net.UnixConn]bool
+	unknown []io.Closer // of them those that have not said hello, oldest first
 	closed  bool
 	notes   []string // why somebody is missing who was here
 }
@@ -94,6 +96,7 @@ func (r *reception) accept() {
 		}
 		r.mu.Lock()
 		r.conns[conn] = true
+		r.enqueue(conn)
 		closed := r.closed
 		r.mu.Unlock()
 		if closed {
@@ -107,9 +110,13 @@ func (r *reception) accept() {
 // greet reads one hello. Whoever is not a member is turned away; with a member it stays until one side ends.
 func (r *reception) greet(conn *net.UnixConn) {
 	a, err := readHello(conn, os.Geteuid(), helloPatience)
+	r.dequeue(conn)
 	if err == nil {
 		if err = a.check(r.c); err == nil {
 			err = r.admit(a)
+		}
+		if err != nil {
+			err = errMember{err}
 		}
 	}
 	if err == nil {
@@ -132,6 +139,7 @@ func (r *reception) turnAway(conn *net.UnixConn, a *arrived, why error) {
 	}
 	conn.SetWriteDeadline(time.Now().Add(helloPatience))
 	_, _ = conn.Write(encodeRefusal(why.Error()))
+	r.count(a, why)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.note(fmt.Sprintf("process %d was turned away: %v", a.pid, why))

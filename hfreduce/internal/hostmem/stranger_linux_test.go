@@ -93,6 +93,7 @@ type stranger struct {
 	name string
 	act  func(t *testing.T, conn *net.UnixConn, c Config)
 	want string // in the refusal; empty: it is left waiting for the rest of its hello
+	kind Kind   // that it is counted as
 }
 
 func lying(change func(h *hello)) func(t *testing.T, conn *net.UnixConn, c Config) {
@@ -109,41 +110,41 @@ func saying(text string) func(t *testing.T, conn *net.UnixConn, c Config) {
 
 func strangers() []stranger {
 	return []stranger{
-		{"silent", func(*testing.T, *net.UnixConn, Config) {}, ""},
-		{"half a head", saying("HFR"), ""},
+		{"silent", func(*testing.T, *net.UnixConn, Config) {}, "", KindSilent},
+		{"half a head", saying("HFR"), "", KindSilent},
 		{"half a hello", func(t *testing.T, conn *net.UnixConn, c Config) {
 			b := helloOf(c, 1).encode()
 			say(t, conn, b[:len(b)-1])
-		}, ""},
-		{"hangs up", func(_ *testing.T, conn *net.UnixConn, _ Config) { _ = conn.CloseWrite() }, "EOF"},
-		{"garbage", saying("\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff"), "not a frame"},
-		{"http", saying("GET / HTTP/1.1\r\n\r\n"), "not a frame"},
-		{"long frame", saying("HFRM\x02\xff\xff" + strings.Repeat("x", 100)), "65535 bytes"},
-		{"short hello", saying("HFRM\x02\x01\x00x"), "instead of a hello"},
-		{"a grant", func(t *testing.T, conn *net.UnixConn, _ Config) { say(t, conn, (&grant{}).encode()) }, "instead of a hello"},
-		{"another version", saying("HFRM\x09\x01\x00x"), "version 9"},
-		{"wrong name", lying(func(h *hello) { h.name = "other" }), "another segment's name"},
-		{"wrong size", lying(func(h *hello) { h.size++ }), "member 1 of 3"},
-		{"index of member 0", lying(func(h *hello) { h.index = 0 }), "member 0 of 2"},
-		{"index too large", lying(func(h *hello) { h.index = 2 }), "member 2 of 2"},
-		{"index huge", lying(func(h *hello) { h.index = -1 }), "expected are members 1 to 1"},
-		{"wrong base", lying(func(h *hello) { h.base++ }), "options differ"},
-		{"promised eventfd", lying(func(h *hello) { h.eventFD = true }), "0 descriptors came"},
+		}, "", KindSilent},
+		{"hangs up", func(_ *testing.T, conn *net.UnixConn, _ Config) { _ = conn.CloseWrite() }, "EOF", KindSilent},
+		{"garbage", saying("\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff"), "not a frame", KindBytes},
+		{"http", saying("GET / HTTP/1.1\r\n\r\n"), "not a frame", KindBytes},
+		{"long frame", saying("HFRM\x02\xff\xff" + strings.Repeat("x", 100)), "65535 bytes", KindBytes},
+		{"short hello", saying("HFRM\x02\x01\x00x"), "instead of a hello", KindBytes},
+		{"a grant", func(t *testing.T, conn *net.UnixConn, _ Config) { say(t, conn, (&grant{}).encode()) }, "instead of a hello", KindBytes},
+		{"another version", saying("HFRM\x09\x01\x00x"), "version 9", KindBytes},
+		{"wrong name", lying(func(h *hello) { h.name = "other" }), "another segment's name", KindMember},
+		{"wrong size", lying(func(h *hello) { h.size++ }), "member 1 of 3", KindMember},
+		{"index of member 0", lying(func(h *hello) { h.index = 0 }), "member 0 of 2", KindMember},
+		{"index too large", lying(func(h *hello) { h.index = 2 }), "member 2 of 2", KindMember},
+		{"index huge", lying(func(h *hello) { h.index = -1 }), "expected are members 1 to 1", KindMember},
+		{"wrong base", lying(func(h *hello) { h.base++ }), "options differ", KindMember},
+		{"promised eventfd", lying(func(h *hello) { h.eventFD = true }), "0 descriptors came", KindBytes},
 		{"unasked descriptor", func(t *testing.T, conn *net.UnixConn, c Config) {
 			say(t, conn, helloOf(c, 1).encode(), newEventFD(t))
-		}, "1 descriptors came"},
+		}, "1 descriptors came", KindBytes},
 		{"two descriptors", func(t *testing.T, conn *net.UnixConn, c Config) {
 			h := helloOf(c, 1)
 			h.eventFD = true
 			fd := newEventFD(t)
 			say(t, conn, h.encode(), fd, fd)
-		}, "2 descriptors came"},
+		}, "2 descriptors came", KindBytes},
 		{"many descriptors", func(t *testing.T, conn *net.UnixConn, c Config) {
 			h := helloOf(c, 1)
 			h.eventFD = true
 			fd := newEventFD(t)
 			say(t, conn, h.encode(), fd, fd, fd, fd, fd, fd, fd, fd)
-		}, "not all descriptors"},
+		}, "not all descriptors", KindBytes},
 	}
 }
 
@@ -153,6 +154,8 @@ func TestStrangers(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			checkDescriptors(t)
 			c := config(2)
+			told := make(chan Kind, 1)
+			c.Stranger = func(k Kind, _ error) { told <- k }
 			first := join(testContext(t), c, 0)
 			conn := approach(t, c.Name)
 			s.act(t, conn, c)
@@ -171,6 +174,9 @@ func TestStrangers(t *testing.T) {
 				t.Errorf("member 1 sees %d", v)
 			}
 			_ = conn.Close()
+			if k := <-told; k != s.kind {
+				t.Errorf("counted as %s, want %s", k, s.kind)
+			}
 		})
 	}
 }
@@ -187,6 +193,28 @@ func TestStrangersMany(t *testing.T) {
 		}
 	}
 	collect(t, []<-chan joined{first, join(testContext(t), c, 1)})
+}
+
+// Silent connections beyond what is allowed end those that came first, at once, and the members still get in.
+func TestStrangersSilentCrowd(t *testing.T) {
+	c := config(2)
+	told := make(chan Kind, 4*maxUnknown)
+	c.Stranger = func(k Kind, _ error) { told <- k }
+	first := join(testContext(t), c, 0)
+	begin := time.Now()
+	const extra = 20
+	for range maxUnknown + extra {
+		approach(t, c.Name)
+	}
+	for range extra {
+		if k := <-told; k != KindSilent {
+			t.Errorf("counted as %s", k)
+		}
+	}
+	collect(t, []<-chan joined{first, join(testContext(t), c, 1)})
+	if d := time.Since(begin); d >= helloPatience {
+		t.Errorf("it took %v", d)
+	}
 }
 
 func TestStrangerDuplicateIndex(t *testing.T) {
