@@ -76,6 +76,7 @@ type processFabric struct {
 	peers      []bootstrap.PeerInfo
 	transport_ transport.Transport
 	log        *slog.Logger
+	outsiders  outsiders
 	rdma       bool   // preferred or demanded
 	nic        string // the adapter that was asked for, "" for none in particular
 }
@@ -89,9 +90,13 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	if err != nil {
 		return nil, err
 	}
+	secure, err := o.loadTLS()
+	if err != nil {
+		return nil, err
+	}
 	f := &processFabric{self: o.Rank, log: o.Logger, rdma: o.Transport != TransportTCP}
 	s, err := bootstrap.Join(ctx, bootstrap.Config{
-		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: rendezvous, JobID: o.JobID, Secret: o.Secret, Node: o.Node,
+		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: rendezvous, JobID: o.JobID, Secret: o.Secret, TLS: secure, Node: o.Node,
 		Interfaces: o.Interfaces, PortRange: ports, Timeout: o.InitTimeout, Logger: o.Logger,
 		Judge: f.judge,
 	})
@@ -103,7 +108,7 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 		f.nic = o.Verbs.Devices[0]
 	}
 	side := tcp.New(tcp.Config{
-		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank},
+		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank, TLS: secure},
 		Peers: f.addrs, Near: f.near, Logger: o.Logger,
 	})
 	if f.transport_ = side; o.Transport != TransportTCP {
@@ -154,7 +159,7 @@ func (f *processFabric) segment(ctx context.Context, name string, index, size in
 		return nil, nil, err
 	}
 	defer func() { _ = unix.Close(fd) }() // the segment holds a duplicate
-	s, err := hostmem.Join(ctx, hostmem.Config{Name: name, Index: index, Size: size, Bytes: g.Bytes(), ArenaBytes: arenaBytes, EventFD: fd, Prepare: f.prepare(g)})
+	s, err := hostmem.Join(ctx, hostmem.Config{Name: name, Index: index, Size: size, Bytes: g.Bytes(), ArenaBytes: arenaBytes, EventFD: fd, Prepare: f.prepare(g), Stranger: f.stranger})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -231,8 +236,6 @@ func (f *processFabric) rollCall(ctx context.Context, key string, members []int,
 	}
 	return r.Ranks, r.Epoch, nil
 }
-
-func (f *processFabric) strangers() (accepted, refused uint64) { return f.session.Listener().Stats() }
 
 // policy looks at the ranks with which this one shares processors, whatever node they count as.
 func (f *processFabric) policy() wait.Policy { return wait.DefaultPolicy(sharing(f.seats(), f.self)) }

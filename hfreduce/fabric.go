@@ -38,8 +38,8 @@ type fabric interface {
 	judges() int
 	// rollCall finds out which of the members go on together: all that live and come before the patience of the first ends.
 	rollCall(ctx context.Context, key string, members []int, patience time.Duration) (ranks []int, epoch int, err error)
-	// strangers counts connections.
-	strangers() (accepted, refused uint64)
+	// strangers counts connections; refused has an entry for each kind.
+	strangers() (accepted uint64, refused []RefusedStats)
 	// policy says how ranks wait here.
 	policy() wait.Policy
 	// share returns with how many ranks, itself included, this one shares how many processors.

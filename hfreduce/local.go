@@ -242,7 +242,7 @@ func (f *localFabric) rollCall(ctx context.Context, key string, members []int, p
 	return slices.Clone(members), 1 + (w.rolls[key]-1)/len(all), nil
 }
 
-func (f *localFabric) strangers() (accepted, refused uint64) { return 0, 0 }
+func (f *localFabric) strangers() (uint64, []RefusedStats) { return 0, nil }
 
 func (f *localFabric) policy() wait.Policy {
 	return wait.LocalPolicy(len(f.world.nodeOf), runtime.GOMAXPROCS(0))

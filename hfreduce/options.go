@@ -40,8 +40,8 @@ const (
 
 // Options configure Init and NewLocal. The zero value takes everything from the launcher's environment and the
 // defaults; a field that is set wins over its environment variable, HFREDUCE_ and the field's name in capitals
-// (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, Transport, ChunkBytes, Slots, OnePassBytes,
-// DeviceChunkBytes, DeviceSlots, Checksum and VerifyResults.
+// (ChunkBytes: HFREDUCE_CHUNK_BYTES). All ranks must agree on JobID, Secret, whether there is TLS, Transport, ChunkBytes,
+// Slots, OnePassBytes, DeviceChunkBytes, DeviceSlots, Checksum and VerifyResults.
 //
 // HFREDUCE_KERNEL (avx512, avx2, generic) overrides the choice of the reduction kernels for the whole process. All of them
 // give the same bits.
@@ -55,6 +55,9 @@ type Options struct {
 	// Secret, when set, authenticates every connection by HMAC-SHA256, in both directions. HFREDUCE_SECRET_FILE names a
 	// file that holds it.
 	Secret []byte
+	// TLS, when set, encrypts every TCP connection and authenticates both ends by certificates. TransportAuto then means TCP,
+	// since RDMA carries payload in clear. From the environment: HFREDUCE_TLS_CERT, HFREDUCE_TLS_KEY, HFREDUCE_TLS_CA.
+	TLS *TLSOptions
 	// Node overrides the identity of the host: ranks with equal Node share a node, ranks with different Node talk over
 	// the network, also on one machine.
 	Node string
@@ -110,8 +113,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d checksum=%t verify_results=%t init_timeout=%v timeout=%v fault=%q",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.Checksum, o.VerifyResults, o.InitTimeout, o.Timeout, o.Fault)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t tls=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d checksum=%t verify_results=%t init_timeout=%v timeout=%v fault=%q",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.TLS != nil, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.Checksum, o.VerifyResults, o.InitTimeout, o.Timeout, o.Fault)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -185,6 +188,7 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 	o.Transport = cmp.Or(o.Transport, getenv("HFREDUCE_TRANSPORT"))
 	o.Fault = cmp.Or(o.Fault, getenv("HFREDUCE_FAULT"))
 	errs = append(errs, o.Verbs.fromEnvironment(getenv)...)
+	o.tlsFromEnvironment(getenv)
 	if o.Logger == nil {
 		level := slog.LevelWarn
 		if v := getenv("HFREDUCE_LOG"); v != "" {
@@ -211,7 +215,7 @@ func (o *Options) defaults() {
 	o.OnePassBytes = max(0, o.OnePassBytes)
 	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
-	o.Transport = cmp.Or(o.Transport, TransportAuto)
+	o.defaultTransport()
 	o.CUDA = cmp.Or(o.CUDA, CUDAAuto)
 }
 
@@ -231,6 +235,7 @@ func (o *Options) validate() error {
 	fault(o.OnePassBytes > maxOnePassBytes, "OnePassBytes %d is more than %d", o.OnePassBytes, maxOnePassBytes)
 	transports := []string{TransportAuto, TransportTCP, TransportVerbs}
 	fault(!slices.Contains(transports, o.Transport), "Transport %q is unknown; there are: %s", o.Transport, strings.Join(transports, ", "))
+	errs = append(errs, o.TLS.check()...)
 	errs = append(errs, o.Verbs.check()...)
 	errs = append(errs, o.checkCUDA()...)
 	if _, err := parsePortRange(o.PortRange); err != nil {

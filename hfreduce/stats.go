@@ -23,8 +23,9 @@ type Stats struct {
 	AllocatedBytes int64  // live memory from Comm.Alloc (goes up and down)
 	SegmentBytes   int64  // size of the node's staging segment, shared by the node's ranks
 
-	ConnectionsAccepted uint64 // on this rank's port, for all its communicators
-	ConnectionsRefused  uint64 // strangers and failed hellos
+	ConnectionsAccepted uint64         // on this rank's port, for all its communicators
+	ConnectionsRefused  uint64         // strangers and failed hellos
+	Refused             []RefusedStats // the same by reason, one entry for each; nil for ranks of NewLocal
 
 	Broken bool // a fault or Abort broke the Comm
 }
@@ -109,7 +110,10 @@ func bucketOf(d time.Duration) int {
 // Stats returns the communicator's counters. It may be called at any time from any goroutine.
 func (c *Comm) Stats() Stats {
 	st := Stats{StagedBytes: c.engine.Counters().StagedBytes.Load(), AllocatedBytes: c.memories.bytes.Load(), SegmentBytes: c.segmentBytes, Broken: c.cause.Load() != nil}
-	st.ConnectionsAccepted, st.ConnectionsRefused = c.fabric.strangers()
+	st.ConnectionsAccepted, st.Refused = c.fabric.strangers()
+	for _, r := range st.Refused {
+		st.ConnectionsRefused += r.Count
+	}
 	if c.devices.gpu.Load() != nil {
 		st.Device = deviceStats(c.engine.Phases())
 	}

@@ -24,6 +24,7 @@ const (
 	collectiveLabel = "collective"
 	transportLabel  = "transport"
 	phaseLabel      = "phase"
+	kindLabel       = "kind"
 )
 
 // collector turns a snapshot of Stats into metrics at every scrape. It keeps no values of its own.
@@ -57,7 +58,7 @@ func NewCollector(stats func() hfreduce.Stats) prometheus.Collector {
 		receivedMsgs:   desc("link_received_messages_total", "Messages received from other nodes.", transportLabel),
 		peers:          desc("peers", "Ranks on other nodes that this rank is connected to.", transportLabel),
 		accepted:       desc("connections_accepted_total", "Connections accepted on this rank's port."),
-		refused:        desc("connections_refused_total", "Connections refused on this rank's port: strangers and failed hellos."),
+		refused:        desc("connections_refused_total", "Connections refused on this rank's port: strangers and failed hellos.", kindLabel),
 		allocatedBytes: desc("allocated_bytes", "Memory in use from Comm.Alloc."),
 		segmentBytes:   desc("segment_bytes", "Size of the staging segment that the ranks of the node share."),
 		filledBytes:    desc("device_filled_bytes_total", "Bytes that this rank's GPU copied to the host for collectives."),
@@ -104,7 +105,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		send(c.peers, prometheus.GaugeValue, float64(l.Peers), l.Transport)
 	}
 	send(c.accepted, prometheus.CounterValue, float64(st.ConnectionsAccepted))
-	send(c.refused, prometheus.CounterValue, float64(st.ConnectionsRefused))
+	for _, r := range st.Refused {
+		send(c.refused, prometheus.CounterValue, float64(r.Count), r.Kind)
+	}
 	send(c.allocatedBytes, prometheus.GaugeValue, float64(st.AllocatedBytes))
 	send(c.segmentBytes, prometheus.GaugeValue, float64(st.SegmentBytes))
 	if d := st.Device; d != nil {

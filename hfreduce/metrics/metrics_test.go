@@ -39,7 +39,7 @@ func sample() hfreduce.Stats {
 			FilledBytes: 1 << 33, DrainedBytes: 1 << 34, FillSeconds: 1.5, ReduceSeconds: 2.5, NetworkSeconds: 3.5, DrainSeconds: 4.5,
 		},
 		AllocatedBytes: 65536, SegmentBytes: 1 << 40,
-		ConnectionsAccepted: 17, ConnectionsRefused: 18, Broken: true,
+		ConnectionsAccepted: 17, ConnectionsRefused: 19, Refused: []hfreduce.RefusedStats{{Kind: "http", Count: 18}, {Kind: "silent", Count: 1}}, Broken: true,
 	}
 }
 
@@ -78,7 +78,7 @@ func TestCollectorLabels(t *testing.T) {
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			for _, label := range m.GetLabel() {
-				if !slices.Contains([]string{"collective", "transport", "phase"}, label.GetName()) {
+				if !slices.Contains([]string{"collective", "transport", "phase", "kind"}, label.GetName()) {
 					t.Errorf("%s has the label %s: series would grow with the job", family.GetName(), label.GetName())
 				}
 			}
@@ -100,6 +100,7 @@ func TestCollectorBadName(t *testing.T) {
 	for name, st := range map[string]hfreduce.Stats{
 		"collective": {Collectives: []hfreduce.CollectiveStats{{Name: "\xff"}}},
 		"transport":  {Links: []hfreduce.LinkStats{{Transport: "\xff"}}},
+		"kind":       {Refused: []hfreduce.RefusedStats{{Kind: "\xff"}}},
 	} {
 		reg := prometheus.NewRegistry()
 		reg.MustRegister(metrics.NewCollector(func() hfreduce.Stats { return st }))

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 )
 
 // DefaultTimeout is how long Join waits for all ranks when Config.Timeout is zero.
@@ -38,13 +40,15 @@ type Config struct {
 	Rank, WorldSize int
 	// Rendezvous are candidate addresses "host:port" of rank 0, the same list on all ranks. Rank 0 listens on the port
 	// of the first that is free (on all addresses of its host, or on loopback only if the candidate's host is); the
-	// others try them in turn. May be empty when WorldSize is 1.
+	// others try them in turn. If all are loopback, so is what the others listen on. May be empty when WorldSize is 1.
 	Rendezvous []string
-	JobID      string // any text, the same on all ranks; keeps jobs apart
-	Secret     []byte // the same on all ranks; empty: no authentication
-	Node       string // replaces the identity of the host: ranks with equal Node share a node; at most 255 bytes
+	JobID      string     // any text, the same on all ranks; keeps jobs apart
+	Secret     []byte     // the same on all ranks; empty: no authentication
+	TLS        *hello.TLS // on all ranks or on none
+	Node       string     // replaces the identity of the host: ranks with equal Node share a node; at most 255 bytes
 	// Interfaces restricts which addresses are offered to peers: interface names, also patterns such as "eth*", or
-	// prefixes such as "10.1.0.0/16". Empty: all that are up.
+	// prefixes such as "10.1.0.0/16". Empty: all that are up. If they have one address only, the ranks but 0 listen on
+	// nothing else.
 	Interfaces []string
 	PortRange  [2]int        // lowest and highest port to listen on, but for rank 0's rendezvous; zero: the system chooses
 	Timeout    time.Duration // for Join; 0: DefaultTimeout, negative: none

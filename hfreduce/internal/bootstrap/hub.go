@@ -87,7 +87,7 @@ func (h *hub) handler() hello.Handler {
 		},
 		Serve: func(hi hello.Hello, conn net.Conn) {
 			if a, err := parseArrival(hi.Token); err == nil {
-				tune(conn)
+				tune(hello.TCP(conn))
 				h.arrive(hi.Rank, a, conn)
 			}
 		},
@@ -266,7 +266,7 @@ func turnAway(conn net.Conn, f *failure) {
 	if _, err := conn.Write(failedFrame(f)); err != nil {
 		return
 	}
-	if c, ok := conn.(*net.TCPConn); ok {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		c.CloseWrite()
 	}
 	conn.Read(make([]byte, 1)) // until it has read and closed

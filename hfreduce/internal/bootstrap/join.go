@@ -68,19 +68,28 @@ func (j *joining) run(ctx context.Context) (*Session, error) {
 
 // listen opens this rank's port.
 func (j *joining) listen(ctx context.Context) (err error) {
-	if j.cfg.Rank == 0 && len(j.cfg.Rendezvous) > 0 {
+	j.warnOpen()
+	if j.cfg.Rank == 0 && j.cfg.WorldSize > 1 {
 		j.listener, err = j.listenRendezvous(ctx)
 		return err
 	}
-	addr := ":0"
-	if j.cfg.WorldSize == 1 {
-		addr = "127.0.0.1:0" // nobody will come
+	host, err := listenHost(&j.cfg)
+	if err != nil {
+		return err
 	}
-	j.listener, err = hello.NewListener(j.listenOptions(addr))
+	j.listener, err = hello.NewListener(j.listenOptions(net.JoinHostPort(host, "0")))
 	if err != nil {
 		return fmt.Errorf("bootstrap: rank %d: %w", j.cfg.Rank, err)
 	}
 	return nil
+}
+
+// warnOpen tells, once in a job, that nobody has to prove anything at its ports.
+func (j *joining) warnOpen() {
+	if j.cfg.Rank == 0 && j.cfg.WorldSize > 1 && len(j.cfg.Secret) == 0 && j.cfg.TLS == nil && !allLoopback(j.cfg.Rendezvous) {
+		j.cfg.Logger.Warn("bootstrap: the job is not authenticated: whoever reaches its ports and knows the job id can join it; " +
+			"set HFREDUCE_SECRET_FILE, or HFREDUCE_TLS_CERT, HFREDUCE_TLS_KEY and HFREDUCE_TLS_CA, on all ranks")
+	}
 }
 
 func (j *joining) listenOptions(addr string) hello.ListenOptions {
@@ -88,7 +97,7 @@ func (j *joining) listenOptions(addr string) hello.ListenOptions {
 }
 
 func (j *joining) identity() hello.Identity {
-	return hello.Identity{JobID: j.cfg.JobID, Secret: j.cfg.Secret, Rank: j.cfg.Rank}
+	return hello.Identity{JobID: j.cfg.JobID, Secret: j.cfg.Secret, Rank: j.cfg.Rank, TLS: j.cfg.TLS}
 }
 
 // introduce collects what this rank says of itself.
@@ -155,6 +164,7 @@ func (j *joining) gather(ctx context.Context) ([]PeerInfo, error) {
 func (j *joining) late(ctx context.Context, list string) *failure {
 	f := failuref(codeOther, "the ranks did not meet: %s; rank 0 (%s) listened on %v: %v",
 		list, j.me.process(), j.listener.Addr(), context.Cause(ctx))
+	f.text += j.listener.Suspects()
 	if f.cause = context.Cause(ctx); errors.Is(f.cause, ErrTimeout) {
 		f.code = codeTimeout
 	}

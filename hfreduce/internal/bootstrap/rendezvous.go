@@ -51,14 +51,63 @@ func (j *joining) listenRendezvous(ctx context.Context) (*hello.Listener, error)
 // bindAddress is what rank 0 binds for a candidate: all addresses, because what the others call this host need not be
 // an address it knows of, but for loopback.
 func bindAddress(candidate string) string {
-	host, port, err := net.SplitHostPort(candidate)
+	if isLoopback(candidate) {
+		return candidate
+	}
+	_, port, err := net.SplitHostPort(candidate)
 	if err != nil {
 		return candidate
 	}
-	if a, err := netip.ParseAddr(host); host == "localhost" || err == nil && a.IsLoopback() {
-		return candidate
-	}
 	return ":" + port
+}
+
+// isLoopback reports whether a candidate can be reached from its own host only.
+func isLoopback(candidate string) bool {
+	host, _, err := net.SplitHostPort(candidate)
+	if err != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// allLoopback reports whether the ranks can only meet on one host.
+func allLoopback(candidates []string) bool {
+	for _, c := range candidates {
+		if !isLoopback(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// listenHost is what the ranks but 0 bind: loopback where nobody comes from elsewhere, the one address that Interfaces
+// allows, or all.
+func listenHost(cfg *Config) (string, error) {
+	filters, err := parseFilters(cfg.Interfaces)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("bootstrap: %w", err)
+	case cfg.WorldSize == 1:
+		return "127.0.0.1", nil // nobody will come
+	case len(filters) == 0 && allLoopback(cfg.Rendezvous):
+		host, _, err := net.SplitHostPort(cfg.Rendezvous[0])
+		return host, err
+	case len(filters) == 0:
+		return "", nil
+	}
+	all, err := interfaces()
+	if err != nil {
+		return "", err
+	}
+	addrs, err := candidates(all, filters, netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
+	if err != nil {
+		return "", err
+	}
+	if len(addrs) == 1 {
+		return addrs[0].Addr().String(), nil
+	}
+	return "", nil
 }
 
 // probe finds out who holds the port of candidate on this host. fatal is set if it is another rank 0 of this job.
@@ -86,6 +135,10 @@ func (j *joining) probe(ctx context.Context, candidate string) (owner string, fa
 			return "an hfreduce job of the same id but another secret", nil
 		case errors.Is(err, hello.ErrRank):
 			return "another rank of this job", nil
+		case errors.Is(err, hello.ErrTLS):
+			return "an hfreduce job, one of the two uses TLS", nil
+		case errors.Is(err, hello.ErrCertificate):
+			return "a port with TLS and certificates of another authority", nil
 		case errors.Is(err, hello.ErrVersion):
 			return "a job of another hfreduce version", nil
 		case errors.Is(err, hello.ErrStranger):

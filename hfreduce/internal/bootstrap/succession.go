@@ -122,7 +122,7 @@ func (s *Session) reach(ctx context.Context, rank int, id hello.Identity, h hell
 	err = errors.New("no address of it is known")
 	for _, addr := range s.peers[rank].Addrs {
 		if conn, _, err = hello.Dial(ctx, addr.String(), id, h); err == nil {
-			tune(conn)
+			tune(hello.TCP(conn))
 			return conn, nil
 		}
 		if errors.Is(err, hello.ErrRefused) {
@@ -249,7 +249,7 @@ func (h *hub) succession(peers []PeerInfo) hello.Handler {
 			return nil
 		},
 		Serve: func(hi hello.Hello, conn net.Conn) {
-			tune(conn)
+			tune(hello.TCP(conn))
 			h.comeOver(hi.Rank, conn)
 		},
 	}

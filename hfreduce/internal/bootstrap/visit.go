@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -68,7 +69,7 @@ func (j *joining) try(ctx context.Context, addr string) (peers []PeerInfo, again
 	if err != nil {
 		return nil, !errors.Is(err, hello.ErrRefused), fmt.Errorf("bootstrap: rank %d: %w", j.cfg.Rank, err)
 	}
-	tune(conn)
+	tune(hello.TCP(conn))
 	j.connect(conn)
 	peers, again, err = j.await(ctx)
 	if err != nil {
@@ -101,20 +102,25 @@ type tries struct {
 	line       time.Time // when the next log line is due
 }
 
-// note keeps a cause; it reports true if further attempts make no sense. A candidate of another version, or with
-// another secret, is most likely our rank 0 and wrongly set up. But the port may also belong to somebody else while
+// note keeps a cause; it reports true if further attempts make no sense. A candidate of another version, with another
+// secret or without TLS, is most likely our rank 0 and wrongly set up. But the port may also belong to somebody else while
 // rank 0 is at, or still on its way to, another candidate: so with several candidates that takes a while to be final.
 func (t *tries) note(ctx context.Context, i int, err error) (final bool) {
 	if ctx.Err() == nil || t.causes[i] == nil { // an attempt cut short says less than the one before
 		t.causes[i] = err
 	}
-	if !errors.Is(err, hello.ErrVersion) && !errors.Is(err, hello.ErrSecret) {
+	if !slices.ContainsFunc(wrongSetup(), func(e error) bool { return errors.Is(err, e) }) {
 		return false
 	}
 	if t.hopeless.IsZero() {
 		t.hopeless = time.Now()
 	}
 	return len(t.candidates) == 1 || time.Since(t.hopeless) > t.pace.hopeless
+}
+
+// wrongSetup are the answers of a rank 0 that was started with other settings.
+func wrongSetup() []error {
+	return []error{hello.ErrVersion, hello.ErrSecret, hello.ErrTLS, hello.ErrCertificate}
 }
 
 // due reports whether a log line is due.
@@ -143,7 +149,8 @@ func (t *tries) String() string {
 
 // rootCause words an error of an attempt without what the reader knows already.
 func rootCause(err error) string {
-	for _, known := range []error{hello.ErrStranger, hello.ErrJob, hello.ErrVersion, hello.ErrSecret, hello.ErrRank, hello.ErrNotReady, errAttempt} {
+	for _, known := range []error{hello.ErrStranger, hello.ErrJob, hello.ErrVersion, hello.ErrSecret, hello.ErrTLS, hello.ErrCertificate,
+		hello.ErrRank, hello.ErrNotReady, errAttempt} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

@@ -99,7 +99,7 @@ func (w *wire) wake() {
 
 // halfClose ends our direction; a pipe has no halves.
 func (w *wire) halfClose() {
-	if c, ok := w.conn.(*net.TCPConn); ok {
+	if c, ok := w.conn.(interface{ CloseWrite() error }); ok {
 		c.CloseWrite()
 		return
 	}

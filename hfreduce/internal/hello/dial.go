@@ -45,7 +45,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string, h Hello) (net.Conn, Hell
 		return nil, Hello{}, fmt.Errorf("hello: %w", err) // net's text names the address
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends any read or write
-	rank, err := greet(conn, d.Identity, h)
+	greeted, rank, err := greet(conn, d.Identity, h)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -59,36 +59,45 @@ func (d *Dialer) Dial(ctx context.Context, addr string, h Hello) (net.Conn, Hell
 		}
 		return nil, Hello{}, fmt.Errorf("hello: %s: %w", addr, err)
 	}
-	return conn, Hello{Purpose: h.Purpose, Rank: rank, PeerRank: h.Rank}, nil
+	return greeted, Hello{Purpose: h.Purpose, Rank: rank, PeerRank: h.Rank}, nil
 }
 
-// greet is the dialer's side of the hello; it returns the listener's rank.
-func greet(conn net.Conn, id Identity, h Hello) (int, error) {
+// greet is the dialer's side of the hello; it returns the connection, over TLS if the identity has it, and the listener's
+// rank.
+func greet(conn net.Conn, id Identity, h Hello) (net.Conn, int, error) {
+	var binding []byte
+	if id.TLS != nil {
+		s, b, err := id.TLS.request(conn)
+		if err != nil {
+			return nil, 0, err
+		}
+		conn, binding = s, b
+	}
 	r := request{flags: id.flags(), hello: h, nonce: newNonce()}
 	r.jobTag = id.jobTag(r.nonce)
 	first := r.encode()
 	challenge, err := ask(conn, first, challengeTimeout)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if challenge.status != statusOK {
-		return 0, refusal(challenge, id, h)
+		return nil, 0, refusal(challenge, id, h)
 	}
 	second := challenge.encode()
-	proof := id.dialerProof(first, second)
+	proof := id.dialerProof(first, second, binding)
 	verdict, err := ask(conn, proof[:], verdictTimeout)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	switch {
 	case verdict.status == statusSecret:
-		return 0, refusal(verdict, id, h)
-	case !equal(verdict.check, id.listenerProof(first, second, verdict.status, verdict.text)):
-		return 0, fmt.Errorf("%w: the listener does not know this job's", ErrSecret)
+		return nil, 0, refusal(verdict, id, h)
+	case !equal(verdict.check, id.listenerProof(first, second, binding, verdict.status, verdict.text)):
+		return nil, 0, fmt.Errorf("%w: the listener does not know this job's", ErrSecret)
 	case verdict.status != statusOK:
-		return 0, refusal(verdict, id, h)
+		return nil, 0, refusal(verdict, id, h)
 	}
-	return challenge.rank, nil // covered by the proof, as is the whole challenge
+	return conn, challenge.rank, nil // covered by the proof, as is the whole challenge
 }
 
 // ask sends one message and reads the listener's answer.
@@ -97,7 +106,7 @@ func ask(conn net.Conn, message []byte, timeout time.Duration) (reply, error) {
 		return reply{}, err
 	}
 	if _, err := conn.Write(message); err != nil {
-		return reply{}, fmt.Errorf("the connection ended during the hello: %w", err)
+		return reply{}, cut(err)
 	}
 	var head [prefixLength]byte
 	if n, err := io.ReadFull(conn, head[:]); err != nil {
@@ -112,8 +121,11 @@ func ask(conn net.Conn, message []byte, timeout time.Duration) (reply, error) {
 			ErrVersion, p.version, Version)
 	}
 	body, err := readBody(conn, p)
+	if errors.Is(err, errMalformed) {
+		return reply{}, err
+	}
 	if err != nil {
-		return reply{}, fmt.Errorf("the connection ended during the hello: %w", err)
+		return reply{}, cut(err)
 	}
 	return parseReply(body)
 }
@@ -125,10 +137,21 @@ func unanswered(got []byte, err error) error {
 		return fmt.Errorf("%w: it answered %q", ErrStranger, got)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("no answer to the hello (perhaps it is not an hfreduce port): %w", err)
-	case errors.Is(err, io.EOF):
-		return fmt.Errorf("the connection was closed during the hello: %w", io.ErrUnexpectedEOF)
 	}
-	return fmt.Errorf("the connection ended during the hello: %w", err)
+	return cut(err)
+}
+
+// cut is the error of a connection that fails during the hello.
+func cut(err error) error {
+	switch {
+	case remote(err):
+		return explainTLS(err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w during the hello: %w", ErrCut, io.ErrUnexpectedEOF)
+	case ended(err):
+		return fmt.Errorf("%w during the hello: %w", ErrCut, err)
+	}
+	return fmt.Errorf("during the hello: %w", err)
 }
 
 // refusal is the error for a status that is not OK.
@@ -139,6 +162,9 @@ func refusal(r reply, id Identity, h Hello) error {
 		return fmt.Errorf("%w: the job has one, this process has none; set HFREDUCE_SECRET or HFREDUCE_SECRET_FILE", base)
 	case r.status == statusSecret && r.flags&flagSecret == 0:
 		return fmt.Errorf("%w: this process has one, the listener has none", base)
+	case r.status == statusTLS:
+		return fmt.Errorf("%w: the listener does, this process does not; set HFREDUCE_TLS_CERT, HFREDUCE_TLS_KEY and "+
+			"HFREDUCE_TLS_CA on all ranks or on none", base)
 	case r.status == statusRank:
 		return fmt.Errorf("%w: rank %d, not %d", base, r.rank, h.PeerRank)
 	case r.status == statusRefused:

@@ -66,7 +66,7 @@ func FuzzParseReply(f *testing.F) {
 
 // FuzzListener gives a listener whatever a stranger might send: it must never be served, and always come to an end.
 func FuzzListener(f *testing.F) {
-	id := Identity{"job", secret, 0}
+	id := Identity{JobID: "job", Secret: secret, Rank: 0}
 	r := request{flags: id.flags(), hello: Hello{Purpose: Data, PeerRank: 0}}
 	r.jobTag = id.jobTag(r.nonce)
 	f.Add(r.encode())

@@ -41,6 +41,7 @@ type Identity struct {
 	JobID  string // equal on all ranks; keeps two jobs on one machine apart
 	Secret []byte // equal on all ranks; empty: connections are told apart by JobID only, without proof
 	Rank   int
+	TLS    *TLS // on all ranks or on none; nil: connections are neither encrypted nor protected against changes
 }
 
 // Hello is what a dialer says, and for the dialer what the listener answered.
@@ -67,6 +68,12 @@ var (
 	ErrNotReady = errors.New("the peer does not take connections of this purpose yet")
 	// ErrStranger: what listens there is not hfreduce.
 	ErrStranger = errors.New("the port belongs to a program that is not hfreduce")
+	// ErrTLS: only one of the two sides uses TLS.
+	ErrTLS = errors.New("only one side uses TLS")
+	// ErrCertificate: one side does not take the other's certificate.
+	ErrCertificate = errors.New("a certificate is not accepted")
+	// ErrCut: the connection ended during the hello. A listener does that to connections when too many come. Worth a retry.
+	ErrCut = errors.New("the connection ended")
 	// ErrClosed: the Listener was closed.
 	ErrClosed = errors.New("hello: listener is closed")
 )

@@ -23,10 +23,10 @@ func TestDial(t *testing.T) {
 			for _, token := range [][]byte{{}, []byte("x"), make([]byte, MaxToken)} {
 				name := fmt.Sprintf("%s/secret=%d/token=%d", addr, len(key), len(token))
 				t.Run(name, func(t *testing.T) {
-					l := start(t, ListenOptions{Addr: addr, Identity: Identity{"job", key, 3}})
+					l := start(t, ListenOptions{Addr: addr, Identity: Identity{JobID: "job", Secret: key, Rank: 3}})
 					h, arrived := collect()
 					l.Handle(Data, h)
-					conn, answer, err := dial(t, l, Identity{"job", key, 5}, Hello{Purpose: Data, PeerRank: 3, Token: token})
+					conn, answer, err := dial(t, l, Identity{JobID: "job", Secret: key, Rank: 5}, Hello{Purpose: Data, PeerRank: 3, Token: token})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -40,8 +40,8 @@ func TestDial(t *testing.T) {
 					}
 					go io.Copy(m.conn, m.conn)
 					mustTalk(t, conn)
-					if a, r := l.Stats(); a != 1 || r != 0 {
-						t.Errorf("accepted %d, refused %d", a, r)
+					if s := l.Stats(); s.Accepted != 1 || s.Total() != 0 {
+						t.Errorf("%+v", s)
 					}
 				})
 			}
@@ -50,7 +50,7 @@ func TestDial(t *testing.T) {
 }
 
 func TestDialRefused(t *testing.T) {
-	listener := Identity{"job", secret, 3}
+	listener := Identity{JobID: "job", Secret: secret, Rank: 3}
 	cases := []struct {
 		name     string
 		listener Identity
@@ -60,14 +60,14 @@ func TestDialRefused(t *testing.T) {
 		text     string // in the dialer's error
 		log      string // in the listener's log
 	}{
-		{"other job", listener, Identity{"other", secret, 1}, 3, ErrJob, "another hfreduce job", "a rank of another job"},
-		{"other job, no secrets", Identity{"job", nil, 3}, Identity{"", nil, 1}, 3, ErrJob, "", "a rank of another job"},
-		{"wrong secret", listener, Identity{"job", []byte("guess"), 1}, 3, ErrSecret, "secrets differ", "a wrong job secret"},
-		{"no secret", listener, Identity{"job", nil, 1}, 3, ErrSecret, "set HFREDUCE_SECRET", "a wrong job secret"},
-		{"unwanted secret", Identity{"job", nil, 3}, Identity{"job", secret, 1}, 3, ErrSecret, "the listener has none", "a wrong job secret"},
-		{"other rank", listener, Identity{"job", secret, 1}, 4, ErrRank, "rank 3, not 4", "rank 1 looked for rank 4 here, this is rank 3"},
-		{"handler says no", listener, Identity{"job", secret, 13}, 3, ErrRefused, "refused by rank 3: thirteen is unlucky", "thirteen is unlucky"},
-		{"no handler", listener, Identity{"job", secret, 1}, AnyRank, ErrNotReady, "", "nobody takes"},
+		{"other job", listener, Identity{JobID: "other", Secret: secret, Rank: 1}, 3, ErrJob, "another hfreduce job", "a rank of another job"},
+		{"other job, no secrets", Identity{JobID: "job", Secret: nil, Rank: 3}, Identity{JobID: "", Secret: nil, Rank: 1}, 3, ErrJob, "", "a rank of another job"},
+		{"wrong secret", listener, Identity{JobID: "job", Secret: []byte("guess"), Rank: 1}, 3, ErrSecret, "secrets differ", "a wrong job secret"},
+		{"no secret", listener, Identity{JobID: "job", Secret: nil, Rank: 1}, 3, ErrSecret, "set HFREDUCE_SECRET", "a wrong job secret"},
+		{"unwanted secret", Identity{JobID: "job", Secret: nil, Rank: 3}, Identity{JobID: "job", Secret: secret, Rank: 1}, 3, ErrSecret, "the listener has none", "a wrong job secret"},
+		{"other rank", listener, Identity{JobID: "job", Secret: secret, Rank: 1}, 4, ErrRank, "rank 3, not 4", "rank 1 looked for rank 4 here, this is rank 3"},
+		{"handler says no", listener, Identity{JobID: "job", Secret: secret, Rank: 13}, 3, ErrRefused, "refused by rank 3: thirteen is unlucky", "thirteen is unlucky"},
+		{"no handler", listener, Identity{JobID: "job", Secret: secret, Rank: 1}, AnyRank, ErrNotReady, "", "nobody takes"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -94,8 +94,8 @@ func TestDialRefused(t *testing.T) {
 				}
 			}
 			log.await(t, c.log)
-			if a, r := l.Stats(); a != 0 || r != 1 {
-				t.Errorf("accepted %d, refused %d", a, r)
+			if s := l.Stats(); s.Accepted != 0 || s.Total() != 1 {
+				t.Errorf("%+v", s)
 			}
 		})
 	}
@@ -125,7 +125,7 @@ func TestDialStrangeListener(t *testing.T) {
 	}{
 		{"HTTP server", [][]byte{[]byte("HTTP/1.1 400 Bad Request\r\n\r\n")}, ErrStranger, `it answered "HTTP/1.1"`},
 		{"SSH server", [][]byte{[]byte("SSH-")}, ErrStranger, `it answered "SSH-"`},
-		{"closes", [][]byte{nil}, io.ErrUnexpectedEOF, "closed during the hello"},
+		{"closes", [][]byte{nil}, io.ErrUnexpectedEOF, "ended during the hello"},
 		{"breaks off", [][]byte{okReply[:20]}, io.ErrUnexpectedEOF, ""},
 		{"other version", [][]byte{otherVersion}, ErrVersion, "it speaks version 9, this process version 1"},
 		{"absurd length", [][]byte{[]byte("HFRD\x00\x01\xff\xff")}, errMalformed, ""},
@@ -152,7 +152,7 @@ func TestDialStrangeListener(t *testing.T) {
 					conn.Write(a)
 				}
 			}()
-			_, _, err = Dial(t.Context(), ln.Addr().String(), Identity{"job", secret, 1}, Hello{Purpose: Data, PeerRank: 3})
+			_, _, err = Dial(t.Context(), ln.Addr().String(), Identity{JobID: "job", Secret: secret, Rank: 1}, Hello{Purpose: Data, PeerRank: 3})
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("got %v, want %v with %q", err, c.want, c.text)
 			}
@@ -207,10 +207,10 @@ func TestListenPortRange(t *testing.T) {
 }
 
 func TestListenerClose(t *testing.T) {
-	l := start(t, ListenOptions{Identity: Identity{"job", secret, 0}})
+	l := start(t, ListenOptions{Identity: Identity{JobID: "job", Secret: secret, Rank: 0}})
 	h, arrived := collect()
 	l.Handle(Data, h)
-	conn, _, err := dial(t, l, Identity{"job", secret, 1}, Hello{Purpose: Data, PeerRank: AnyRank})
+	conn, _, err := dial(t, l, Identity{JobID: "job", Secret: secret, Rank: 1}, Hello{Purpose: Data, PeerRank: AnyRank})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestListenerClose(t *testing.T) {
 	silent := raw(t, l)
 	refused := make(chan error)
 	go func() { // proves itself, then finds that nobody takes control connections
-		_, _, err := Dial(context.Background(), l.Addr().String(), Identity{"job", secret, 2}, Hello{Purpose: Control, PeerRank: 0})
+		_, _, err := Dial(context.Background(), l.Addr().String(), Identity{JobID: "job", Secret: secret, Rank: 2}, Hello{Purpose: Control, PeerRank: 0})
 		refused <- err
 	}()
 	if err := l.Close(); err != nil {
@@ -237,8 +237,8 @@ func TestListenerClose(t *testing.T) {
 }
 
 func TestHandlerComesLater(t *testing.T) {
-	l := start(t, ListenOptions{Identity: Identity{"job", secret, AnyRank}})
-	id := Identity{"job", secret, 4}
+	l := start(t, ListenOptions{Identity: Identity{JobID: "job", Secret: secret, Rank: AnyRank}})
+	id := Identity{JobID: "job", Secret: secret, Rank: 4}
 	conn := raw(t, l)
 	r := request{flags: id.flags(), hello: Hello{Purpose: Data, Rank: 4, PeerRank: 0}, nonce: newNonce()}
 	r.jobTag = id.jobTag(r.nonce)
@@ -246,7 +246,7 @@ func TestHandlerComesLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proof := id.dialerProof(r.encode(), challenge.encode())
+	proof := id.dialerProof(r.encode(), challenge.encode(), nil)
 	if _, err := conn.Write(proof[:]); err != nil {
 		t.Fatal(err)
 	}
@@ -259,16 +259,16 @@ func TestHandlerComesLater(t *testing.T) {
 }
 
 func TestSetRank(t *testing.T) {
-	l := start(t, ListenOptions{Identity: Identity{"job", nil, AnyRank}})
+	l := start(t, ListenOptions{Identity: Identity{JobID: "job", Secret: nil, Rank: AnyRank}})
 	l.Handle(Data, echo())
-	if _, answer, err := dial(t, l, Identity{"job", nil, 1}, Hello{Purpose: Data, PeerRank: 7}); err != nil || answer.Rank != AnyRank {
+	if _, answer, err := dial(t, l, Identity{JobID: "job", Secret: nil, Rank: 1}, Hello{Purpose: Data, PeerRank: 7}); err != nil || answer.Rank != AnyRank {
 		t.Errorf("before SetRank: %+v, %v", answer, err)
 	}
 	l.SetRank(6)
-	if _, _, err := dial(t, l, Identity{"job", nil, 1}, Hello{Purpose: Data, PeerRank: 7}); !errors.Is(err, ErrRank) {
+	if _, _, err := dial(t, l, Identity{JobID: "job", Secret: nil, Rank: 1}, Hello{Purpose: Data, PeerRank: 7}); !errors.Is(err, ErrRank) {
 		t.Errorf("after SetRank: %v", err)
 	}
-	if _, answer, err := dial(t, l, Identity{"job", nil, 1}, Hello{Purpose: Data, PeerRank: AnyRank}); err != nil || answer.Rank != 6 {
+	if _, answer, err := dial(t, l, Identity{JobID: "job", Secret: nil, Rank: 1}, Hello{Purpose: Data, PeerRank: AnyRank}); err != nil || answer.Rank != 6 {
 		t.Errorf("any rank: %+v, %v", answer, err)
 	}
 }

@@ -23,6 +23,9 @@ const (
 	DefaultHandlerWait  = 5 * time.Second
 )
 
+// grace is how long a connection may be silent whatever else comes: a crowd gets in at MaxPending for each grace.
+const grace = 200 * time.Millisecond
+
 // ListenOptions configures NewListener. Zero values mean the defaults.
 type ListenOptions struct {
 	Addr      string   // "host:port"; an empty host means all addresses of the machine, IPv6 and IPv4; port 0 any free port
@@ -30,7 +33,7 @@ type ListenOptions struct {
 	Identity  Identity // Rank may be AnyRank until SetRank
 	Logger    *slog.Logger
 
-	MaxPending   int           // most connections that have not proved themselves; above it the oldest is closed
+	MaxPending   int           // most connections that have not proved themselves; above it others are closed (pending.go)
 	HelloTimeout time.Duration // for the hello up to the proof
 	HandlerWait  time.Duration // how long a proved connection waits for its purpose's handler to be registered
 }
@@ -41,7 +44,7 @@ type Handler struct {
 	// Admit decides; an error refuses, and its text is sent to the dialer. nil admits everybody.
 	Admit func(Hello) error
 	// Serve takes the connection over, after the dialer has been told. Nothing of it was read ahead, no deadline is
-	// set, and its dynamic type is *net.TCPConn.
+	// set, and its dynamic type is *net.TCPConn, or *Secure where the identity has TLS.
 	Serve func(Hello, net.Conn)
 }
 
@@ -52,18 +55,18 @@ type Listener struct {
 	log  *slog.Logger
 	rank atomic.Int64
 
-	pending  pending        // have not proved themselves
-	leaving  pending        // have been told no, and may still be reading it
+	pending  *pending       // have not proved themselves
+	leaving  *pending       // have been told no, and may still be reading it
+	waiting  atomic.Int64   // have proved themselves and wait for their handler
 	wg       sync.WaitGroup // accept loop and one per connection until it is served
 	done     chan struct{}  // closed by Close
 	accepted atomic.Uint64
-	refused  atomic.Uint64
+	refused  *register
 
 	mu         sync.Mutex
 	closed     bool
 	handlers   map[Purpose]Handler
 	registered chan struct{} // closed and replaced by Handle
-	logged     map[string]bool
 }
 
 // NewListener listens and takes connections at once; those whose purpose has no handler yet wait for it.
@@ -76,9 +79,9 @@ func NewListener(opts ListenOptions) (*Listener, error) {
 	l := &Listener{
 		opts: opts, ln: ln, log: opts.Logger,
 		done:     make(chan struct{}),
-		handlers: map[Purpose]Handler{}, registered: make(chan struct{}), logged: map[string]bool{},
+		handlers: map[Purpose]Handler{}, registered: make(chan struct{}),
+		pending: newPending(opts.MaxPending, grace), leaving: newPending(max(1, opts.MaxPending/4), 0), refused: newRegister(opts.Logger),
 	}
-	l.pending.limit, l.leaving.limit = opts.MaxPending, opts.MaxPending
 	l.rank.Store(int64(opts.Identity.Rank))
 	l.wg.Go(l.accept)
 	return l, nil
@@ -87,6 +90,10 @@ func NewListener(opts ListenOptions) (*Listener, error) {
 func (o *ListenOptions) setDefaults() {
 	if o.MaxPending <= 0 {
 		o.MaxPending = DefaultMaxPending
+		var files syscall.Rlimit // of which strangers may have a quarter, and a sixteenth while they leave
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err == nil {
+			o.MaxPending = int(max(1, min(DefaultMaxPending, files.Cur/4)))
+		}
 	}
 	if o.HelloTimeout <= 0 {
 		o.HelloTimeout = DefaultHelloTimeout
@@ -122,7 +129,7 @@ func listen(addr string, ports [2]int) (*net.TCPListener, error) {
 }
 
 func listenOne(addr string) (*net.TCPListener, error) {
-	var c net.ListenConfig
+	c := net.ListenConfig{KeepAlive: -1} // who takes a connection over sets that; of the others each costs four system calls
 	c.SetMultipathTCP(false)
 	ln, err := c.Listen(context.Background(), "tcp", addr)
 	if err != nil {
@@ -145,8 +152,8 @@ func (l *Listener) Control(f func(fd uintptr)) {
 // SetRank sets the own rank, which dialers who want a certain rank are compared with.
 func (l *Listener) SetRank(rank int) { l.rank.Store(int64(rank)) }
 
-// Stats counts the connections that were handed to a handler, and all others (strangers and refused ones).
-func (l *Listener) Stats() (accepted, refused uint64) { return l.accepted.Load(), l.refused.Load() }
+// Stats counts the connections that were handed to a handler, and all others.
+func (l *Listener) Stats() Stats { return Stats{l.accepted.Load(), l.refused.snapshot()} }
 
 // Handle registers who takes the connections of a purpose; a handler without Serve takes the registration back.
 // Connections that came before are handed over now.
@@ -162,8 +169,10 @@ func (l *Listener) Handle(p Purpose, h Handler) {
 	l.registered = make(chan struct{})
 }
 
-// handler returns the purpose's handler, waiting for it for HandlerWait.
+// handler returns the purpose's handler, waiting for it for HandlerWait, unless too many wait already.
 func (l *Listener) handler(p Purpose) (Handler, bool) {
+	crowded := l.waiting.Add(1) > int64(l.opts.MaxPending)
+	defer l.waiting.Add(-1)
 	expired := time.NewTimer(l.opts.HandlerWait)
 	defer expired.Stop()
 	for {
@@ -171,8 +180,8 @@ func (l *Listener) handler(p Purpose) (Handler, bool) {
 		h, ok := l.handlers[p]
 		changed := l.registered
 		l.mu.Unlock()
-		if ok {
-			return h, true
+		if ok || crowded {
+			return h, ok
 		}
 		select {
 		case <-changed:
@@ -184,6 +193,9 @@ func (l *Listener) handler(p Purpose) (Handler, bool) {
 	}
 }
 
+// longestPause bounds how long accept waits when the system refuses.
+const longestPause = 100 * time.Millisecond
+
 // accept takes connections until Close.
 func (l *Listener) accept() {
 	var pause time.Duration
@@ -192,12 +204,17 @@ func (l *Listener) accept() {
 		switch {
 		case err == nil:
 			pause = 0
-			l.wg.Go(func() { l.meet(conn) })
+			if place, ok := l.pending.add(conn); ok {
+				l.wg.Go(func() { l.meet(conn, place) })
+			}
 		case errors.Is(err, net.ErrClosed):
 			return
-		default: // out of file descriptors, most likely: connections in hand must end first
-			l.logOnce("accept failed", slog.Any("error", err))
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		default: // out of file descriptors, most likely: a stranger's serves a rank that waits
+			if !l.refused.crowded.Swap(true) {
+				l.log.Warn("hello: accept failed", slog.Any("error", err))
+			}
+			l.pending.relieve()
+			pause = min(max(2*pause, time.Millisecond), longestPause)
 			select {
 			case <-time.After(pause):
 			case <-l.done:
@@ -207,14 +224,13 @@ func (l *Listener) accept() {
 	}
 }
 
-// logOnce logs the first line of each kind.
-func (l *Listener) logOnce(kind string, args ...any) {
-	l.mu.Lock()
-	first := !l.logged[kind]
-	l.logged[kind] = true
-	l.mu.Unlock()
-	if first {
-		l.log.Warn("hello: "+kind, args...)
+// closing reports whether Close has been called.
+func (l *Listener) closing() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -34,14 +34,15 @@ func (id *Identity) key() []byte {
 	return k[:]
 }
 
-// dialerProof shows that the dialer knows job id and secret. hello and challenge are whole messages.
-func (id *Identity) dialerProof(hello, challenge []byte) [sumLength]byte {
-	return sum(id.key(), []byte("hfreduce dialer"), hello, challenge)
+// dialerProof shows that the dialer knows job id and secret. hello and challenge are whole messages; binding names the TLS
+// connection, nil without.
+func (id *Identity) dialerProof(hello, challenge, binding []byte) [sumLength]byte {
+	return sum(id.key(), []byte("hfreduce dialer"), hello, challenge, binding)
 }
 
 // listenerProof shows the same of the listener and binds its verdict.
-func (id *Identity) listenerProof(hello, challenge []byte, s status, text string) [sumLength]byte {
-	return sum(id.key(), []byte("hfreduce listener"), hello, challenge, []byte{byte(s)}, []byte(text))
+func (id *Identity) listenerProof(hello, challenge, binding []byte, s status, text string) [sumLength]byte {
+	return sum(id.key(), []byte("hfreduce listener"), hello, challenge, binding, []byte{byte(s)}, []byte(text))
 }
 
 // equal compares without telling by its duration where the difference is.

@@ -20,7 +20,7 @@ const (
 
 // stranger says why a connection is not taken: a kind, which is logged once, and the details.
 type stranger struct {
-	kind   string
+	kind   Kind
 	detail error
 }
 
@@ -28,43 +28,34 @@ func (s *stranger) Error() string { return fmt.Sprintf("%s (%v)", s.kind, s.deta
 
 func (s *stranger) Unwrap() error { return s.detail }
 
-// The kinds of strangers.
-const (
-	kindHTTP      = "an HTTP request"
-	kindTLS       = "a TLS client"
-	kindSSH       = "an SSH client"
-	kindSilent    = "a connection that said nothing in time"
-	kindProbe     = "a connection that closed without a word"
-	kindTruncated = "a hello that broke off"
-	kindBytes     = "bytes that are no hello"
-	kindMalformed = "a malformed hello"
-	kindVersion   = "another protocol version"
-	kindJob       = "a rank of another job"
-	kindSecret    = "a wrong job secret"
-	kindRank      = "a dialer that wanted another rank"
-	kindRefused   = "a refused connection"
-	kindNotReady  = "a purpose that nobody takes"
-)
-
 var errNoMagic = errors.New("no hfreduce hello")
 
 // classify names a stranger by its first bytes.
 func classify(first []byte, err error) *stranger {
 	switch {
 	case isHTTP(first):
-		return &stranger{kindHTTP, fmt.Errorf("%q", first)}
-	case len(first) >= 2 && first[0] == 0x16 && first[1] == 3:
-		return &stranger{kindTLS, errNoMagic}
+		return &stranger{KindHTTP, fmt.Errorf("%q", first)}
+	case isTLS(first):
+		return &stranger{KindTLS, errors.New("this job does not use TLS; if it is a rank of it, set HFREDUCE_TLS_CERT, " +
+			"HFREDUCE_TLS_KEY and HFREDUCE_TLS_CA on all ranks or on none")}
 	case len(first) >= 4 && string(first[:4]) == "SSH-":
-		return &stranger{kindSSH, errNoMagic}
+		return &stranger{KindSSH, errNoMagic}
 	case len(first) > 0 && string(first[:min(4, len(first))]) != magic[:min(4, len(first))]:
-		return &stranger{kindBytes, fmt.Errorf("%q", first)}
+		return &stranger{KindBytes, fmt.Errorf("%q", first)}
 	case errors.Is(err, os.ErrDeadlineExceeded) && len(first) == 0:
-		return &stranger{kindSilent, err}
+		return &stranger{KindSilent, err}
 	case len(first) == 0:
-		return &stranger{kindProbe, err}
+		return &stranger{KindProbe, err}
 	}
-	return &stranger{kindTruncated, err}
+	return brokenOff(err)
+}
+
+// brokenOff is a connection that ended, or whose time ended, within its hello.
+func brokenOff(err error) *stranger {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &stranger{KindSlow, err}
+	}
+	return &stranger{KindTruncated, err}
 }
 
 // isHTTP tells from the first four bytes of a request line (or of HTTP/2's preface).
@@ -78,6 +69,9 @@ func isHTTP(first []byte) bool {
 	}
 	return false
 }
+
+// isTLS tells a handshake record.
+func isTLS(first []byte) bool { return len(first) >= 2 && first[0] == 0x16 && first[1] == 3 }
 
 const httpBody = "This is a port of an hfreduce job. It does not speak HTTP.\n"
 
@@ -94,11 +88,11 @@ func (l *Listener) farewell(conn net.Conn, words []byte) {
 	if _, err := conn.Write(words); err != nil {
 		return
 	}
-	if c, ok := conn.(*net.TCPConn); ok {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		c.CloseWrite()
 	}
-	if place, ok := l.leaving.add(conn); ok {
-		io.CopyN(io.Discard, conn, lingerBytes)
+	if place, ok := l.leaving.add(TCP(conn)); ok {
+		io.CopyN(io.Discard, TCP(conn), lingerBytes)
 		l.leaving.remove(place)
 	}
 }

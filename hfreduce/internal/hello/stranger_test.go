@@ -14,7 +14,7 @@ import (
 )
 
 func TestStrangers(t *testing.T) {
-	id := Identity{"job", secret, 1}
+	id := Identity{JobID: "job", Secret: secret, Rank: 1}
 	good := request{flags: id.flags(), hello: Hello{Purpose: Data, Rank: 1, PeerRank: 0}, nonce: newNonce()}
 	good.jobTag = id.jobTag(good.nonce)
 	change := func(at int, to byte) string {
@@ -26,33 +26,36 @@ func TestStrangers(t *testing.T) {
 		name, says string
 		silent     bool   // does not close its side
 		answer     string // begins so
+		kind       Kind
 		log        string
 	}{
-		{"HTTP GET", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", true, "HTTP/1.1 400 Bad Request\r\n", kindHTTP},
-		{"HTTP POST", "POST / HTTP/1.0\r\n\r\n" + strings.Repeat("x", 1000), true, "HTTP/1.1 400 Bad Request\r\n", kindHTTP},
-		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", true, "HTTP/1.1 400 Bad Request\r\n", kindHTTP},
-		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", true, "", kindTLS},
-		{"SSH", "SSH-2.0-OpenSSH_9.2\r\n", true, "", kindSSH},
-		{"bytes", "\x00\x01\x02\x03\x04\x05", true, "", kindBytes},
-		{"two bytes", "\x00\x01", false, "", kindBytes},
-		{"silent", "", true, "", kindSilent},
-		{"port probe", "", false, "", kindProbe},
-		{"magic only, then silent", "HFRD", true, "", kindTruncated},
-		{"half a magic, then closed", "HF", false, "", kindTruncated},
-		{"half a hello", string(good.encode()[:40]), false, "", kindTruncated},
-		{"a hello, no proof", string(good.encode()), false, "HFRD", kindTruncated},
-		{"absurd length", "HFRD\x00\x01\xff\xff", true, "HFRD\x00\x01", kindMalformed},
-		{"short hello", "HFRD\x00\x01\x00\x01x", true, "HFRD\x00\x01", kindMalformed},
-		{"unknown purpose", change(9, 200), true, "HFRD\x00\x01", kindMalformed},
-		{"negative rank", change(10, 0xff), true, "HFRD\x00\x01", kindMalformed},
-		{"version 2", change(5, 2), true, "HFRD\x00\x01", "it speaks version 2, this process version 1"},
-		{"wrong proof", string(good.encode()) + strings.Repeat("p", sumLength), true, "HFRD\x00\x01", kindSecret},
+		{"HTTP GET", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", true, "HTTP/1.1 400 Bad Request\r\n", KindHTTP, ""},
+		{"HTTP POST", "POST / HTTP/1.0\r\n\r\n" + strings.Repeat("x", 1000), true, "HTTP/1.1 400 Bad Request\r\n", KindHTTP, ""},
+		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", true, "HTTP/1.1 400 Bad Request\r\n", KindHTTP, ""},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", true, "HFRD\x00\x01", KindTLS, "does not use TLS"},
+		{"SSH", "SSH-2.0-OpenSSH_9.2\r\n", true, "", KindSSH, ""},
+		{"bytes", "\x00\x01\x02\x03\x04\x05", true, "", KindBytes, ""},
+		{"two bytes", "\x00\x01", false, "", KindBytes, ""},
+		{"silent", "", true, "", KindSilent, ""},
+		{"port probe", "", false, "", KindProbe, ""},
+		{"magic only, then silent", "HFRD", true, "", KindSlow, ""},
+		{"half a magic, then closed", "HF", false, "", KindTruncated, ""},
+		{"half a hello", string(good.encode()[:40]), false, "", KindTruncated, ""},
+		{"half a hello, then silent", string(good.encode()[:40]), true, "", KindSlow, ""},
+		{"a hello, no proof", string(good.encode()), false, "HFRD", KindTruncated, ""},
+		{"a hello, then silent", string(good.encode()), true, "HFRD", KindSlow, ""},
+		{"absurd length", "HFRD\x00\x01\xff\xff", true, "HFRD\x00\x01", KindMalformed, ""},
+		{"short hello", "HFRD\x00\x01\x00\x01x", true, "HFRD\x00\x01", KindMalformed, ""},
+		{"unknown purpose", change(9, 200), true, "HFRD\x00\x01", KindMalformed, ""},
+		{"negative rank", change(10, 0xff), true, "HFRD\x00\x01", KindMalformed, ""},
+		{"version 2", change(5, 2), true, "HFRD\x00\x01", KindVersion, "it speaks version 2, this process version 1"},
+		{"wrong proof", string(good.encode()) + strings.Repeat("p", sumLength), true, "HFRD\x00\x01", KindSecret, ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			log := newLines()
-			l := start(t, ListenOptions{Identity: Identity{"job", secret, 0}, Logger: log.logger(), HelloTimeout: 200 * time.Millisecond})
+			l := start(t, ListenOptions{Identity: Identity{JobID: "job", Secret: secret}, Logger: log.logger(), HelloTimeout: 200 * time.Millisecond})
 			conn := raw(t, l)
 			io.WriteString(conn, c.says)
 			if !c.silent {
@@ -61,10 +64,11 @@ func TestStrangers(t *testing.T) {
 			if got := readAll(t, conn); !strings.HasPrefix(got, c.answer) || c.answer == "" && got != "" {
 				t.Errorf("answered %q, want %q", got, c.answer)
 			}
+			log.await(t, "kind="+string(c.kind))
 			log.await(t, c.log)
 			l.Close()
-			if a, r := l.Stats(); a != 0 || r != 1 {
-				t.Errorf("accepted %d, refused %d", a, r)
+			if s := l.Stats(); s.Accepted != 0 || s.Total() != 1 || s.Of(c.kind) != 1 {
+				t.Errorf("%+v, want one of kind %s", s, c.kind)
 			}
 		})
 	}
@@ -79,11 +83,11 @@ func TestStrangersOfOneKindAreLoggedOnce(t *testing.T) {
 		readAll(t, conn)
 	}
 	l.Close()
-	if n := strings.Count(log.String(), "closed "+kindHTTP); n != 1 {
+	if n := strings.Count(log.String(), "kind=http"); n != 1 {
 		t.Errorf("%d lines:\n%s", n, log)
 	}
-	if _, r := l.Stats(); r != 5 {
-		t.Errorf("%d of 5 refused", r)
+	if s := l.Stats(); s.Of(KindHTTP) != 5 || s.Total() != 5 {
+		t.Errorf("%+v, want 5 HTTP requests", s)
 	}
 }
 
@@ -174,8 +178,8 @@ func wiretap(t *testing.T, l *Listener, alter func(fromDialer bool, b []byte)) (
 
 func TestReplay(t *testing.T) {
 	log := newLines()
-	id := Identity{"job", secret, 1}
-	l := start(t, ListenOptions{Identity: Identity{"job", secret, 0}, Logger: log.logger()})
+	id := Identity{JobID: "job", Secret: secret, Rank: 1}
+	l := start(t, ListenOptions{Identity: Identity{JobID: "job", Secret: secret, Rank: 0}, Logger: log.logger()})
 	l.Handle(Data, echo())
 	addr, recorded := wiretap(t, l, func(bool, []byte) {})
 	conn, _, err := Dial(t.Context(), addr, id, Hello{Purpose: Data, PeerRank: 0, Token: []byte("token")})
@@ -186,7 +190,7 @@ func TestReplay(t *testing.T) {
 	replayed := raw(t, l)
 	replayed.Write([]byte(recorded.String()[:prefixLength+helloFixed+5+sumLength]))
 	readAll(t, replayed)
-	log.await(t, kindSecret)
+	log.await(t, "kind=secret")
 }
 
 // Nothing that a proof covers can be changed on the way.
@@ -205,7 +209,7 @@ func TestTampering(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			l := start(t, ListenOptions{Identity: Identity{"job", secret, 0}, HandlerWait: time.Millisecond})
+			l := start(t, ListenOptions{Identity: Identity{JobID: "job", Secret: secret, Rank: 0}, HandlerWait: time.Millisecond})
 			l.Handle(Data, echo())
 			l.Handle(Control, echo())
 			seen := [2]int{}
@@ -219,7 +223,7 @@ func TestTampering(t *testing.T) {
 				}
 				seen[0]++
 			})
-			conn, _, err := Dial(t.Context(), addr, Identity{"job", secret, 1}, Hello{Purpose: Data, PeerRank: 0, Token: []byte("token")})
+			conn, _, err := Dial(t.Context(), addr, Identity{JobID: "job", Secret: secret, Rank: 1}, Hello{Purpose: Data, PeerRank: 0, Token: []byte("token")})
 			if err == nil {
 				conn.Close()
 				t.Fatal("the change went unnoticed")

@@ -39,6 +39,7 @@ const (
 	statusRefused
 	statusNotReady
 	statusMalformed
+	statusTLS // the listener uses TLS and the dialer does not, or the other way round
 )
 
 // err is the dialer's error for the status; nil for statusOK.
@@ -58,6 +59,8 @@ func (s status) err() error {
 		return ErrRefused
 	case statusNotReady:
 		return ErrNotReady
+	case statusTLS:
+		return ErrTLS
 	}
 	return errMalformed
 }

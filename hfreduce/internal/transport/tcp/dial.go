@@ -20,6 +20,7 @@ const (
 	stagger    = 200 * time.Millisecond // how long one address may try alone before the next one joins
 	retryPause = 50 * time.Millisecond  // before the addresses are tried again, when the peer was not ready
 	openWait   = 5 * time.Second        // for the frame that tells which connection was chosen
+	cutWait    = 20 * time.Second       // how long a peer is tried that ends connections during the hello, as in a crowd
 )
 
 // failure is an address that did not lead to the peer.
@@ -69,7 +70,7 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		}
 		return conn, err
 	}
-	for {
+	for first := time.Now(); ; {
 		began := time.Now()
 		conn, failures := race(ctx, addrs, stagger, greet)
 		if conn != nil {
@@ -80,7 +81,8 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 			return nil, fmt.Errorf("%w (%w)", context.Cause(ctx), &dialError{peer, failures})
 		}
 		err := &dialError{peer, failures}
-		if !errors.Is(err, hello.ErrNotReady) {
+		crowded := errors.Is(err, hello.ErrCut) && time.Since(first) < cutWait
+		if !errors.Is(err, hello.ErrNotReady) && !crowded {
 			return nil, err
 		}
 		select {

@@ -28,6 +28,7 @@ type Link struct {
 	landings [][]byte
 	credits  transport.Credits
 	linger   func(fd int, rest []byte) // takes the descriptor over, and the last bytes to send
+	secure   *secureStream             // between the link and its descriptor; nil without TLS
 
 	out      sender
 	in       receiver
@@ -50,9 +51,13 @@ const (
 	readingAndWriting
 )
 
-func newLink(fd, peer int, addr string, cfg *transport.LinkConfig, linger func(fd int, rest []byte)) *Link {
+func newLink(fd, peer int, addr string, cfg *transport.LinkConfig, secure *secureStream, linger func(fd int, rest []byte)) *Link {
+	if secure != nil {
+		secure.under.fd = fd
+	}
 	return &Link{
-		fd: fd, peer: peer, addr: addr, bell: cfg.Bell, landings: cfg.Landings, linger: linger,
+		secure: secure,
+		fd:     fd, peer: peer, addr: addr, bell: cfg.Bell, landings: cfg.Landings, linger: linger,
 		credits: transport.NewCredits(cfg), out: newSender(cfg.Posts()), in: receiver{elsewhere: make([]redirect, len(cfg.Landings))},
 	}
 }
@@ -112,6 +117,9 @@ func (l *Link) Poll(ev []transport.Event) (int, error) {
 	if err == nil {
 		err = l.watch()
 	}
+	if l.secure != nil && l.secure.holds(l.in.drained) {
+		l.bell.Ring() // what TLS holds back is not in the socket, whose readiness would end the owner's sleep
+	}
 	if err != nil {
 		l.fail(err)
 		return 0, l.err
@@ -123,7 +131,7 @@ func (l *Link) Poll(ev []transport.Event) (int, error) {
 // a sleep, and the others save the system call.
 func (l *Link) watch() error {
 	want := reading
-	if l.out.pending() {
+	if l.out.pending() || l.secure != nil && l.secure.under.out.len() > 0 {
 		want = readingAndWriting
 	}
 	if want == l.interest {
@@ -157,6 +165,7 @@ func (l *Link) release() {
 	l.fd = -1
 	l.out.drop()
 	l.in.rest, l.in.elsewhere, l.landings = nil, nil, nil
+	l.secure = nil
 }
 
 // Close implements transport.Link. The close frame follows only if every post has left.
@@ -174,7 +183,13 @@ func (l *Link) Close() error {
 		l.send()
 	}
 	l.unwatch()
+	if l.secure != nil { // what is encrypted goes as it is
+		l.advance(l.secure.ahead)
+	}
 	fd, rest := l.fd, l.out.control()
+	if l.secure != nil {
+		rest = l.secure.last(rest)
+	}
 	l.release()
 	l.linger(fd, rest)
 	return nil

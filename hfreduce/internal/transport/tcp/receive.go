@@ -153,14 +153,14 @@ func (l *Link) fetch() int {
 		}
 		in.vec.add(ahead)
 	}
-	n, errno := in.vec.call(inward, l.fd)
+	n, err := l.take(&in.vec)
 	in.drained = n < in.vec.asks
 	in.vec.reset()
 	switch {
-	case errno == unix.EAGAIN:
+	case err == unix.EAGAIN:
 		in.err = l.out.err // nil as a rule
-	case errno != 0:
-		in.err = errno
+	case err != nil:
+		in.err = err
 	case n == 0:
 		in.err = errEnded
 	}
@@ -168,4 +168,16 @@ func (l *Link) fetch() int {
 	in.rest = in.rest[landed:]
 	in.w += n - landed
 	return n
+}
+
+// take receives into the vector's memory, without blocking.
+func (l *Link) take(v *vector) (int, error) {
+	if l.secure != nil {
+		return l.secure.receive(v)
+	}
+	n, errno := v.call(inward, l.fd)
+	if errno != 0 { // as an error 0 would be one, too
+		return n, errno
+	}
+	return n, nil
 }

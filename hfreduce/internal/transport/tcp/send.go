@@ -70,6 +70,10 @@ func (s *sender) pending() bool { return s.n > 0 && s.err == nil }
 
 // send moves what the kernel takes, up to maxMoved bytes.
 func (l *Link) send() {
+	if l.secure != nil {
+		l.sendSecure()
+		return
+	}
 	s := &l.out
 	for moved := 0; moved < maxMoved && s.err == nil; {
 		l.queueGrant()

@@ -29,7 +29,7 @@ func bytesOf(v *vector) []byte {
 func TestGatherCuts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const posts, first = 5, 250 // soon a grant changes in two bytes of the header
-		l := newLink(-1, 1, "", &transport.LinkConfig{MaxPosts: posts, Start: first, Window: rapid.Uint32Range(0, 6).Draw(t, "window")}, nil)
+		l := newLink(-1, 1, "", &transport.LinkConfig{MaxPosts: posts, Start: first, Window: rapid.Uint32Range(0, 6).Draw(t, "window")}, nil, nil)
 		l.credits.Heard(1000)
 		l.out.err = unix.EAGAIN // Post does not try to send
 		var stream []byte

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 )
 
 // How the kernel looks after an idle connection: a host that is gone is noticed after about half a minute. There is no
@@ -112,22 +114,34 @@ var (
 	inward  = direction{unix.SYS_RECVMSG, unix.SYS_RECVFROM}
 )
 
+// callFlags are those of all calls.
+const callFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+
 // call sends or receives without blocking. RawSyscall skips the scheduler's bookkeeping, which is right for a call that
 // never waits, and saves a third of its cost; so does the plain call, where one piece of memory is all there is, for what
 // the kernel does before it comes to the bytes.
 func (v *vector) call(d direction, fd int) (int, unix.Errno) {
-	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	if v.used == 1 {
+		return transfer(d.plain, fd, v.piece(0))
+	}
 	v.msg.Iov = &v.iov[0]
 	v.msg.SetIovlen(v.used)
 	for {
-		var n uintptr
-		var errno unix.Errno
-		if v.used == 1 {
-			n, _, errno = unix.RawSyscall6(d.plain, uintptr(fd), uintptr(unsafe.Pointer(v.iov[0].Base)), uintptr(v.asks), flags, 0, 0)
-		} else {
-			n, _, errno = unix.RawSyscall6(d.vector, uintptr(fd), uintptr(unsafe.Pointer(&v.msg)), flags, 0, 0, 0)
-		}
+		n, _, errno := unix.RawSyscall6(d.vector, uintptr(fd), uintptr(unsafe.Pointer(&v.msg)), callFlags, 0, 0, 0)
 		runtime.KeepAlive(v)
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != unix.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+// transfer is a plain call, for one piece of memory.
+func transfer(call uintptr, fd int, b []byte) (int, unix.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), callFlags, 0, 0)
 		if errno == 0 {
 			return int(n), 0
 		}
@@ -139,7 +153,7 @@ func (v *vector) call(d direction, fd int) (int, unix.Errno) {
 
 // hungUp reports whether the peer has closed an idle connection already.
 func hungUp(conn net.Conn) bool {
-	sc, ok := conn.(syscall.Conn)
+	sc, ok := hello.TCP(conn).(syscall.Conn)
 	if !ok {
 		return true
 	}

@@ -40,7 +40,7 @@ func newWire(t testing.TB) *wire {
 	w := &wire{peer: pair[1], whole: bytes.Repeat([]byte{around}, 70_000)}
 	w.areas = [][]byte{w.whole[100:200:200], w.whole[300:300:300], w.whole[1000:60_000:60_000]}
 	cfg := transport.LinkConfig{Landings: w.areas, Bell: deafBell{wait.NewChan()}, Window: 8}
-	w.link = newLink(pair[0], 3, "here", &cfg, func(fd int, _ []byte) { unix.Close(fd) })
+	w.link = newLink(pair[0], 3, "here", &cfg, nil, func(fd int, _ []byte) { unix.Close(fd) })
 	w.link.Grant(granted)
 	return w
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 
+	"github.com/hfreduce/hfreduce/internal/testcert"
 	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
@@ -70,16 +71,34 @@ type world struct {
 // newWorld starts n ranks on a loopback host; change may set what it likes in their configurations.
 func newWorld(t testing.TB, n int, host string, change func(*Config)) *world {
 	t.Helper()
+	return newSecureWorld(t, n, host, nil, change)
+}
+
+// authority returns an authority for certificates, if there are to be some.
+func authority(t testing.TB, wanted bool) *testcert.Authority {
+	if !wanted {
+		return nil
+	}
+	return testcert.NewAuthority(t)
+}
+
+// newSecureWorld is newWorld with TLS, unless the authority is nil.
+func newSecureWorld(t testing.TB, n int, host string, a *testcert.Authority, change func(*Config)) *world {
+	t.Helper()
 	w := &world{}
-	for r := range n {
-		l, err := hello.NewListener(hello.ListenOptions{Addr: host + ":0", Identity: identity(r)})
+	ids := make([]hello.Identity, n)
+	for r := range ids {
+		if ids[r] = identity(r); a != nil {
+			ids[r].TLS = hello.NewTLS(a.Issue(nil), a.Roots())
+		}
+		l, err := hello.NewListener(hello.ListenOptions{Addr: host + ":0", Identity: ids[r]})
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.listeners = append(w.listeners, l)
 	}
 	for r := range n {
-		c := Config{Rank: r, Identity: identity(r), Listener: w.listeners[r], Peers: w.addrs, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+		c := Config{Rank: r, Identity: ids[r], Listener: w.listeners[r], Peers: w.addrs, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 		if change != nil {
 			change(&c)
 		}
@@ -126,11 +145,15 @@ func TestConformance(t *testing.T) {
 		name, host    string
 		send, receive int
 		maxBytes      int // such sockets are slow
+		tls           bool
 	}{
-		{"IPv4", "127.0.0.1", 0, 0, 0},
-		{"IPv6", "[::1]", 0, 0, 300_007},
-		{"tiny send buffer", "127.0.0.1", 1, 0, 20_011}, // the kernel's minimum, a few KiB: writes and reads end anywhere
-		{"small receive buffer", "127.0.0.1", 30_011, 70_001, 300_007},
+		{"IPv4", "127.0.0.1", 0, 0, 0, false},
+		{"IPv6", "[::1]", 0, 0, 300_007, false},
+		{"tiny send buffer", "127.0.0.1", 1, 0, 20_011, false}, // the kernel's minimum, a few KiB: writes and reads end anywhere
+		{"small receive buffer", "127.0.0.1", 30_011, 70_001, 300_007, false},
+		{"TLS", "127.0.0.1", 0, 0, 0, true},
+		{"TLS, tiny send buffer", "127.0.0.1", 1, 0, 20_011, true},
+		{"TLS, small receive buffer", "127.0.0.1", 30_011, 70_001, 300_007, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.host == "[::1]" {
@@ -138,8 +161,9 @@ func TestConformance(t *testing.T) {
 			}
 			transporttest.Run(t, transporttest.Implementation{
 				Redirects: true,
+				Allocates: c.tls,
 				New: func(t testing.TB, n int) []transport.Transport {
-					w := newWorld(t, n, c.host, func(cfg *Config) { cfg.SendBuffer, cfg.ReceiveBuffer = c.send, c.receive })
+					w := newSecureWorld(t, n, c.host, authority(t, c.tls), func(cfg *Config) { cfg.SendBuffer, cfg.ReceiveBuffer = c.send, c.receive })
 					ts := make([]transport.Transport, n)
 					for r := range ts {
 						ts[r] = w.transports[r]

@@ -4,9 +4,10 @@
 //
 // The smaller rank of a pair dials the other's port, which package hello guards; the other one parks the connection
 // until it wants the link, too. From then on the socket is out of Go's poller: the goroutine that drives the rank reads
-// and writes it by system calls that do not wait, and sleeps on its bell.
+// and writes it by system calls that do not wait, and sleeps on its bell. Where the job uses TLS, the same goroutine encrypts.
 //
-// Read on: transport.go and dial.go, park.go (meeting), link.go, send.go, receive.go, frame.go (data), linger.go (end).
+// Read on: transport.go and dial.go, park.go (meeting), link.go, send.go, receive.go, frame.go (data), secure.go (TLS),
+// linger.go (end).
 package tcp
 
 import (
@@ -128,6 +129,10 @@ func (t *Transport) meet(ctx context.Context, peer int, key string) (net.Conn, e
 // if there is an error.
 func (t *Transport) Adopt(conn net.Conn, peer int, cfg transport.LinkConfig) (transport.Link, error) {
 	addr := conn.RemoteAddr().String()
+	var secure *secureStream
+	if s, ok := conn.(*hello.Secure); ok {
+		secure, conn = newSecureStream(s)
+	}
 	fd, err := detach(conn, t.cfg.SendBuffer, t.cfg.ReceiveBuffer)
 	if err != nil {
 		return nil, t.connectError(peer, err)
@@ -135,7 +140,7 @@ func (t *Transport) Adopt(conn net.Conn, peer int, cfg transport.LinkConfig) (tr
 	if t.cfg.Rank > peer && !t.cfg.near(peer) {
 		t.restoreCongestion(fd)
 	}
-	return newLink(fd, peer, addr, &cfg, t.linger), nil
+	return newLink(fd, peer, addr, &cfg, secure, t.linger), nil
 }
 
 // bound returns a context that also ends with the transport.

@@ -255,7 +255,7 @@ func testAllocations(t *testing.T, impl Implementation) {
 		}
 	}
 	round()
-	if n := testing.AllocsPerRun(20, round); n != 0 {
+	if n := testing.AllocsPerRun(20, round); n != 0 && !impl.Allocates {
 		t.Errorf("a round of %d messages allocates %v times", 2*len(payloads), n)
 	}
 }

@@ -25,6 +25,8 @@ type Implementation struct {
 	// Memory returns n bytes that the links of all transports of New can send from and land in, until a later New; nil: any
 	// memory will do. What was returned long ago in the same test may be returned again.
 	Memory func(t testing.TB, n int) []byte
+	// Allocates says that the links allocate in steady state, as crypto/tls does for each record that it reads.
+	Allocates bool
 	// Redirects says whether the links are Redirectors.
 	Redirects bool
 	// Break ends a link without any goodbye, as the death of its process would. nil: the links are another transport's, for

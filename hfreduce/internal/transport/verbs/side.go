@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 )
 
 // side is the TCP connection beside a link's queue pairs. Nothing comes over it after the meeting but its end.
@@ -25,6 +27,7 @@ type side struct {
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
 
 func newSide(conn net.Conn) (side, error) {
+	conn = hello.TCP(conn) // what says nothing but its end needs no TLS
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return side{}, fmt.Errorf("a %T has no descriptor", conn)
