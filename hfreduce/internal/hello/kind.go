@@ -5,6 +5,7 @@ package hello
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"sync/atomic"
 )
 
@@ -30,6 +31,7 @@ const (
 	KindRank        Kind = "rank"
 	KindRefused     Kind = "refused"
 	KindNotReady    Kind = "not_ready"
+	KindNonsense    Kind = "nonsense"
 	KindCrowded     Kind = "crowded"
 	KindClosing     Kind = "closing"
 )
@@ -60,6 +62,7 @@ func kinds() []struct {
 		{KindRank, "a dialer that wanted another rank"},
 		{KindRefused, "a refused connection"},
 		{KindNotReady, "a purpose that nobody takes"},
+		{KindNonsense, "a connection that said hello and then nonsense"},
 		{KindCrowded, "a connection of a crowd that said nothing"},
 		{KindClosing, "a connection that came while the port closed"},
 	}
@@ -130,6 +133,11 @@ func (r *register) note(s *stranger, from string) {
 	if e.count.Add(1) == 1 {
 		r.log.Warn("hello: closed "+e.text, slog.String("kind", string(s.kind)), slog.String("from", from), slog.Any("detail", s.detail))
 	}
+}
+
+// Nonsense counts, besides, a connection whose handler closed it for what it said.
+func (l *Listener) Nonsense(conn net.Conn, why error) {
+	l.refused.note(&stranger{KindNonsense, why}, conn.RemoteAddr().String())
 }
 
 func (r *register) snapshot() (all []Refusal) {

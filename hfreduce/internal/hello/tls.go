@@ -196,7 +196,8 @@ func (c *caller) admission(head []byte) error {
 	case errors.Is(err, os.ErrDeadlineExceeded), ended(err):
 		return brokenOff(err)
 	case remote(err):
-		return &stranger{KindCertificate, fmt.Errorf("it does not take this rank's certificate: %w", err)}
+		return &stranger{KindCertificate, fmt.Errorf("it does not take this rank's: %w; all ranks need certificates of one "+
+			"authority (HFREDUCE_TLS_CA)", err)}
 	}
 	return &stranger{KindTLS, err}
 }

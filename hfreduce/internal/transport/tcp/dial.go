@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
 
 const (
@@ -155,7 +156,7 @@ func readOpen(conn net.Conn) error {
 	}
 	h, err := decode(b[:])
 	if err == nil && h.kind != kindOpen {
-		err = errors.New("the first frame is not an open")
+		err = fmt.Errorf("%w: the first frame is not an open", transport.ErrProtocol)
 	}
 	return err
 }

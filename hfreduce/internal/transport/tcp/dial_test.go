@@ -5,6 +5,7 @@ package tcp
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -164,4 +165,44 @@ func meet(t *testing.T, w *world, a, b int, key string) {
 	if err2 := <-done; err != nil || err2 != nil {
 		t.Fatalf("ranks %d and %d did not meet: %v; %v", a, b, err, err2)
 	}
+}
+
+// TestDialInCrowd: a peer that ends connections during the hello, as a crowded port may, is tried again.
+func TestDialInCrowd(t *testing.T) {
+	w := newWorld(t, 2, "127.0.0.1", nil)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	done := make(chan struct{})
+	go func() { // closes three connections, and passes the fourth on
+		defer close(done)
+		for i := range 4 {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if i < 3 {
+				in.Close()
+				continue
+			}
+			out, err := net.Dial("tcp", w.listeners[1].Addr().String())
+			if err != nil {
+				in.Close()
+				return
+			}
+			back := make(chan struct{})
+			// The bare Writer keeps io.Copy from a pipe, whose descriptors it would keep.
+			go func() { defer close(back); io.Copy(struct{ io.Writer }{in}, out); in.Close() }()
+			io.Copy(struct{ io.Writer }{out}, in)
+			out.Close()
+			<-back
+		}
+	}()
+	addr := ln.Addr().(*net.TCPAddr).AddrPort()
+	w.transports[0].cfg.Peers = func(int) []netip.AddrPort { return []netip.AddrPort{addr} }
+	meet(t, w, 0, 1, "k")
+	ln.Close()
+	<-done
 }

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
@@ -35,6 +37,7 @@ type lot struct {
 	mu     sync.Mutex
 	limit  int
 	cars   map[place]*parked
+	gates  int                     // connections that have not said which of those tried they are
 	wanted map[place]chan struct{} // of Connects that wait; told when a connection arrives
 	closed bool
 }
@@ -107,7 +110,14 @@ func (o *lot) unwant(at place) {
 func (o *lot) full() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.closed || len(o.cars) >= o.limit
+	return o.closed || len(o.cars)+o.gates >= o.limit
+}
+
+// gate counts a connection that comes, or that has come through.
+func (o *lot) gate(by int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gates += by
 }
 
 // close closes what is parked and refuses what comes.
@@ -145,9 +155,15 @@ func (t *Transport) serve(h hello.Hello, conn net.Conn) {
 func (t *Transport) park(at place, conn net.Conn) {
 	stop := context.AfterFunc(t.life, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	conn.SetReadDeadline(time.Now().Add(openWait))
+	t.lot.gate(1)
 	err := readOpen(conn)
-	if !stop() || err != nil {
-		conn.Close() // one that was not chosen, as a rule
+	t.lot.gate(-1)
+	if going := stop(); !going || err != nil {
+		// One that was not chosen ends without a word.
+		if going && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.cfg.Listener.Nonsense(conn, err)
+		}
+		conn.Close()
 		return
 	}
 	conn.SetReadDeadline(time.Now().Add(t.cfg.ParkTimeout))

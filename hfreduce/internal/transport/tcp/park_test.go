@@ -141,6 +141,10 @@ func TestParkStrangers(t *testing.T) {
 		conn.(*net.TCPConn).CloseWrite()
 		isClosed(t, conn)
 	}
+	until(t, "counted", func() bool {
+		s := w.listeners[1].Stats()
+		return s.Of(hello.KindNonsense) == 2 // who closed said nothing wrong
+	})
 	talker := parkAt(t, w, 0, 1, "talks too early")
 	talker.Write([]byte("x"))
 	isClosed(t, talker)
