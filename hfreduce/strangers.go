@@ -14,7 +14,7 @@ type RefusedStats struct {
 	// Kind is the reason, one of a fixed list. On the rank's TCP port: "http", "tls" (on a port without TLS), "ssh", "silent",
 	// "slow" (a hello that did not end in time), "probe" (closed without a word), "truncated", "bytes", "malformed", "version",
 	// "clear" (no TLS on a port with TLS), "certificate", "job", "secret", "rank", "refused" (by what the port is for),
-	// "not_ready", "crowded" (silent, closed to make room), "closing". On the node's unix socket: "segment_user",
+	// "not_ready", "nonsense" (after a hello; it counts as accepted, too), "crowded" (silent, closed to make room), "closing". On the node's unix socket: "segment_user",
 	// "segment_silent", "segment_bytes", "segment_member".
 	Kind  string
 	Count uint64
