@@ -75,6 +75,11 @@ var usualPace = pace{
 	attempt: 5 * time.Second, hopeless: 10 * time.Second, backoff: time.Second, succession: 10 * time.Second,
 }
 
+// identity is what this rank proves itself with, on every connection.
+func (c *Config) identity() hello.Identity {
+	return hello.Identity{JobID: c.JobID, Secret: c.Secret, Rank: c.Rank, TLS: c.TLS}
+}
+
 // complete fills the defaults and returns every fault in one error.
 func (c *Config) complete() error {
 	if c.Timeout == 0 {

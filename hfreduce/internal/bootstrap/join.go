@@ -96,9 +96,7 @@ func (j *joining) listenOptions(addr string) hello.ListenOptions {
 	return hello.ListenOptions{Addr: addr, PortRange: j.cfg.PortRange, Identity: j.identity(), Logger: j.cfg.Logger}
 }
 
-func (j *joining) identity() hello.Identity {
-	return hello.Identity{JobID: j.cfg.JobID, Secret: j.cfg.Secret, Rank: j.cfg.Rank, TLS: j.cfg.TLS}
-}
+func (j *joining) identity() hello.Identity { return j.cfg.identity() }
 
 // introduce collects what this rank says of itself.
 func (j *joining) introduce() error {

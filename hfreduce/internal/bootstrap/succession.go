@@ -89,7 +89,8 @@ func (s *Session) comeOver(next int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.life, s.cfg.pace.succession)
 	defer cancel()
 	h := hello.Hello{Purpose: hello.Control, PeerRank: next, Token: s.claim()}
-	id := hello.Identity{JobID: s.cfg.JobID, Secret: s.cfg.Secret, Rank: s.rank}
+	id := s.cfg.identity()
+	id.Rank = s.rank
 	var last error // that says more than that time is over
 	for pause := firstBackoff; ; pause = min(2*pause, s.cfg.pace.backoff) {
 		conn, err := s.reach(ctx, next, id, h)

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/internal/testcert"
 )
 
 // judged has a job's hub word a case so that tests see all of it.
@@ -97,7 +100,16 @@ func TestSilentRankDoesNotHoldUpTheVerdict(t *testing.T) {
 // TestSuccession loses the hub, and then the hub after it: the others are told one verdict each time, exchange and call the
 // roll without them.
 func TestSuccession(t *testing.T) {
-	ss := world(t, judged(job(t, 5)))
+	t.Run("clear", func(t *testing.T) { testSuccession(t, job(t, 5)) })
+	t.Run("TLS", func(t *testing.T) {
+		cfg, a := job(t, 5), testcert.NewAuthority(t)
+		cfg.TLS = hello.NewTLS(a.Issue(nil), a.Roots())
+		testSuccession(t, cfg)
+	})
+}
+
+func testSuccession(t *testing.T, cfg Config) {
+	ss := world(t, judged(cfg))
 	answering(ss)
 	for lost := range 3 {
 		left := ss[lost+1:]
