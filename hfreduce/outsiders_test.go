@@ -37,33 +37,28 @@ type outsider struct {
 	act  func(at target) error
 }
 
-func kindsOfOutsiders() []outsider {
-	as := func(change func(*hello.Identity, *hello.Hello), want error) func(target) error {
-		return func(at target) error {
-			id, h := at.id, hello.Hello{Purpose: hello.Data, PeerRank: at.rank, Token: []byte("stranger")}
-			change(&id, &h)
-			ctx, cancel := context.WithTimeout(context.Background(), strangerBound)
-			defer cancel()
-			conn, _, err := hello.Dial(ctx, at.addr, id, h)
-			if err == nil {
-				conn.Close()
-			}
-			if !errors.Is(err, want) {
-				return fmt.Errorf("%v, want %w", err, want)
-			}
-			return nil
+// posing says hello with a change, and must get an error.
+func posing(change func(*hello.Identity, *hello.Hello), want error) func(target) error {
+	return func(at target) error {
+		id, h := at.id, hello.Hello{Purpose: hello.Data, PeerRank: at.rank, Token: []byte("stranger")}
+		change(&id, &h)
+		ctx, cancel := context.WithTimeout(context.Background(), strangerBound)
+		defer cancel()
+		conn, _, err := hello.Dial(ctx, at.addr, id, h)
+		if err == nil {
+			conn.Close()
 		}
+		if !errors.Is(err, want) {
+			return fmt.Errorf("%v, want %w", err, want)
+		}
+		return nil
 	}
+}
+
+// anywhere are the strangers that a port treats alike with TLS and without.
+func anywhere() []outsider {
 	return []outsider{
 		{"http", saying("HTTP/1.1 4", []byte("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))},
-		{"tls", func(at target) error {
-			dialer := net.Dialer{Timeout: strangerBound}
-			if c, err := tls.DialWithDialer(&dialer, "tcp", at.addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
-				c.Close()
-				return errors.New("TLS succeeded")
-			}
-			return nil
-		}},
 		{"ssh", saying("", []byte("SSH-2.0-x\r\n"))},
 		{"bytes", func(at target) error {
 			b := make([]byte, 4096)
@@ -78,9 +73,27 @@ func kindsOfOutsiders() []outsider {
 		{"probe", func(at target) error { return visit(at.addr, "", func(c net.Conn) { c.(*net.TCPConn).CloseWrite() }) }},
 		{"truncated", func(at target) error {
 			return visit(at.addr, "", func(c net.Conn) {
-				c.Write(at.recorded[:20+rand.IntN(len(at.recorded)-60)])
+				c.Write(at.recorded[:20+rand.IntN(len(at.recorded)/2)])
 				c.(*net.TCPConn).CloseWrite()
 			})
+		}},
+		{"job", posing(func(id *hello.Identity, _ *hello.Hello) { id.JobID = "other" }, hello.ErrJob)},
+		{"secret", posing(func(id *hello.Identity, _ *hello.Hello) { id.Secret = []byte("guess") }, hello.ErrSecret)},
+		{"secret", posing(func(id *hello.Identity, _ *hello.Hello) { id.Secret = nil }, hello.ErrSecret)},
+		{"rank", posing(func(_ *hello.Identity, h *hello.Hello) { h.PeerRank = at77 }, hello.ErrRank)},
+	}
+}
+
+// outsidersInClear are the strangers of a job without TLS.
+func outsidersInClear() []outsider {
+	return append(anywhere(), []outsider{
+		{"tls", func(at target) error {
+			dialer := net.Dialer{Timeout: strangerBound}
+			if c, err := tls.DialWithDialer(&dialer, "tcp", at.addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
+				c.Close()
+				return errors.New("TLS succeeded")
+			}
+			return nil
 		}},
 		{"secret", func(at target) error { return saying("HFRD", at.recorded)(at) }}, // a replay: the proof does not fit
 		{"version", func(at target) error {
@@ -88,11 +101,16 @@ func kindsOfOutsiders() []outsider {
 			b[5]++
 			return saying("HFRD", b)(at)
 		}},
-		{"job", as(func(id *hello.Identity, _ *hello.Hello) { id.JobID = "other" }, hello.ErrJob)},
-		{"secret", as(func(id *hello.Identity, _ *hello.Hello) { id.Secret = []byte("guess") }, hello.ErrSecret)},
-		{"secret", as(func(id *hello.Identity, _ *hello.Hello) { id.Secret = nil }, hello.ErrSecret)},
-		{"rank", as(func(_ *hello.Identity, h *hello.Hello) { h.PeerRank = at77 }, hello.ErrRank)},
-	}
+	}...)
+}
+
+// outsidersAtTLS are those of a job with TLS; other is an identity of another authority.
+func outsidersAtTLS(other *hello.TLS) []outsider {
+	return append(anywhere(), []outsider{
+		{"clear", posing(func(id *hello.Identity, _ *hello.Hello) { id.TLS = nil }, hello.ErrTLS)},
+		{"certificate", posing(func(id *hello.Identity, _ *hello.Hello) { id.TLS = other }, hello.ErrCertificate)},
+		{"tls", func(at target) error { return saying("\x16\x03", at.recorded)(at) }}, // a replay: the keys do not fit
+	}...)
 }
 
 // at77 is a rank that no test has.

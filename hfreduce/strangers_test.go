@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/internal/testcert"
 )
 
 // strangersVariable makes the tests of strangers take 30 s, and the crowd 10,000.
@@ -47,7 +48,7 @@ func TestStrangersAtRendezvous(t *testing.T) {
 		at = target{addr: addr, id: hello.Identity{JobID: t.Name(), Secret: []byte("secret")}}
 		at.record(t)
 		m.crowd(crowdSize(), at)
-		for _, o := range kindsOfOutsiders() {
+		for _, o := range outsidersInClear() {
 			for range 5 {
 				m.send(o, at)
 			}
@@ -100,7 +101,7 @@ func TestStrangersAtRunningJob(t *testing.T) {
 	}
 	m, elsewhere := newMob(), newMob()
 	decoy := listenAndClose(t)
-	kinds := kindsOfOutsiders()
+	kinds := outsidersInClear()
 	m.crowd(crowdSize(), targets[0])
 	addFor(t, comms, length) // warms up, and has the crowd
 	var rate [2]float64
@@ -144,6 +145,29 @@ func TestStrangersAtRunningJob(t *testing.T) {
 	}
 	m.check(t, comms, targets)
 	elsewhere.wg.Wait()
+}
+
+// TestStrangersAtTLSJob: the same for a job with TLS, once.
+func TestStrangersAtTLSJob(t *testing.T) {
+	a, other := testcert.NewAuthority(t), testcert.NewAuthority(t)
+	files := filesOf(a)
+	comms := initRanks(t, blocks(4, 2), "127.0.0.1", Options{TLS: files}, func(int, *Options) {})
+	secure := hello.NewTLS(a.Issue(nil), a.Roots())
+	m, targets := newMob(), make([]target, len(comms))
+	for r, c := range comms {
+		targets[r] = target{addr: c.port(), id: hello.Identity{JobID: t.Name(), Secret: []byte("secret"), TLS: secure}, rank: r}
+		targets[r].record(t)
+		for _, o := range outsidersAtTLS(hello.NewTLS(other.Issue(nil), a.Roots())) {
+			for range 3 {
+				m.send(o, targets[r])
+			}
+		}
+		if r > 0 {
+			m.send(traitor, targets[r])
+		}
+	}
+	addFor(t, comms, 500*time.Millisecond)
+	m.check(t, comms, targets)
 }
 
 // listenAndClose returns the address of a port that closes what comes.

@@ -24,6 +24,7 @@ type hub struct {
 	phase     phase
 	members   []member
 	arrived   int           // while gathering
+	turned    int           // ranks that were turned away
 	connected int           // wires that have not ended
 	failed    *failure      // why the rendezvous failed
 	decided   chan struct{} // closed when gathering ends
@@ -33,6 +34,9 @@ type hub struct {
 	cases     *cases
 	rolls     *rolls
 }
+
+// maxTurnedLines bounds how many ranks that are turned away the log is told of: somebody may try for days.
+const maxTurnedLines = 20
 
 // phase of the hub: gathering -> met -> closed, or gathering -> failed.
 type phase uint8
@@ -98,8 +102,12 @@ func (h *hub) handler() hello.Handler {
 func (h *hub) arrive(rank int, a arrival, conn net.Conn) {
 	h.mu.Lock()
 	if f := h.refuse(rank, &a); f != nil {
+		h.turned++
+		told := h.turned > maxTurnedLines
 		h.mu.Unlock()
-		h.cfg.Logger.Warn("bootstrap: turned a rank away", slog.Int("rank", rank), slog.Any("reason", f))
+		if !told {
+			h.cfg.Logger.Warn("bootstrap: turned a rank away", slog.Int("rank", rank), slog.Any("reason", f))
+		}
 		turnAway(conn, f)
 		return
 	}

@@ -18,9 +18,15 @@
 // knows the job id can make them. The hello does not encrypt what follows it, and does not protect it against somebody
 // who can change packets on the way.
 //
-// Whoever does not speak the hello is a stranger: closed, counted, and told to the log once for each kind. An HTTP
-// request gets a 400. Strangers have a deadline, each has its own goroutine, and when too many connections are
-// unproven the oldest goes first: they cannot hold up anybody else.
+// [TLS] does: with it the same messages travel within mutual TLS 1.3, and the proofs also cover a key of that connection. A
+// dialer without TLS gets the answer in clear that there is TLS here; a listener without TLS answers a TLS client with
+// a message of its own, the start of which the dialer's TLS hands out as what it could not read.
 //
-// Read on: hello.go (nouns), wire.go (messages), dial.go and admit.go (the two sides), listener.go, stranger.go.
+// Whoever does not speak the hello is a stranger: closed, counted by [Kind], and told to the log once for each kind. An
+// HTTP request gets a 400, with TLS and without. Strangers have a deadline, each has its own goroutine, and when too many
+// connections are unproven some are closed, chosen so that a crowd displaces itself (pending.go): they cannot hold up
+// anybody else.
+//
+// Read on: hello.go (nouns), wire.go (messages), dial.go and admit.go (the two sides), tls.go, listener.go, pending.go,
+// stranger.go, kind.go.
 package hello

@@ -19,7 +19,7 @@ import (
 // other one, which the link fills, and when that is empty TLS is told that its time is over, which it takes for a reason to
 // be asked again later. So the goroutine that drives the rank encrypts and decrypts, too, and nothing waits for anything.
 const (
-	cipherBytes = 256 << 10 // each way: the largest amount of a system call
+	cipherBytes = 128 << 10 // each way: the largest amount of a system call
 	recordBytes = 16 << 10  // of a record's content, at most
 	recordExtra = 22        // what a record is longer than its content: header, type and tag
 )
