@@ -48,7 +48,8 @@ const (
 type Options struct {
 	// Rank and WorldSize: this rank's number and the number of ranks. WorldSize 0: both from the launcher.
 	Rank, WorldSize int
-	// Rendezvous is "host:port" (or "tcp://host:port") of rank 0, which listens there.
+	// Rendezvous is "host:port" (or "tcp://host:port") of rank 0, which listens there. If that is a loopback address, all ranks
+	// listen on loopback only.
 	Rendezvous string
 	// JobID keeps jobs apart that meet at one address. Any text.
 	JobID string
@@ -62,7 +63,7 @@ type Options struct {
 	// the network, also on one machine.
 	Node string
 	// Interfaces restricts the network interfaces that are offered to peers, by name ("eth0") or prefix
-	// ("10.1.0.0/16"). Empty: all that can reach the peer.
+	// ("10.1.0.0/16"). Empty: all that can reach the peer. If that leaves one address, a rank but 0 listens on no other.
 	Interfaces []string
 	// PortRange, "lo-hi", bounds the port that this rank listens on. Empty: the system chooses.
 	PortRange string

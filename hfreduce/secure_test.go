@@ -65,7 +65,7 @@ func TestTLSMeetingsThatFail(t *testing.T) {
 			t.Parallel()
 			all := make([]Options, 2)
 			for r := range all {
-				all[r] = Options{Rank: r, WorldSize: 2, TLS: tt.tls[r], InitTimeout: 2 * time.Second}
+				all[r] = Options{Rank: r, WorldSize: 2, TLS: tt.tls[r], InitTimeout: 4 * time.Second}
 			}
 			for r, err := range meetBadly(t, all...) {
 				for _, want := range tt.want[r] {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,12 +19,17 @@ import (
 // strangersVariable makes the tests of strangers take 30 s, and the crowd 10,000.
 const strangersVariable = "HFREDUCE_TEST_STRANGERS"
 
-// crowdSize is how many connections come at once: 10,000 in the long form, a part of the process's descriptors otherwise.
+// crowdSize is how many connections come at once: 10,000 in the long form, otherwise what the process may well have open, both
+// ends being its own.
 func crowdSize() int {
 	if os.Getenv(strangersVariable) != "" {
 		return 10_000
 	}
-	return 1500
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 100
+	}
+	return int(min(1500, files.Cur/4))
 }
 
 func (c *Comm) port() string {

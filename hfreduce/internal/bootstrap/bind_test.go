@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/internal/testcert"
@@ -118,7 +119,7 @@ func TestTLSOnOneSide(t *testing.T) {
 	a := testcert.NewAuthority(t)
 	for _, with := range []int{0, 1} {
 		cfg := job(t, 2)
-		cfg.Timeout = hurry.hopeless * 5
+		cfg.Timeout = 3 * time.Second
 		cfgs := []Config{cfg.rankOf(0), cfg.rankOf(1)}
 		cfgs[with].TLS = hello.NewTLS(a.Issue(nil), a.Roots())
 		for _, j := range joinAll(t.Context(), cfgs...) {

@@ -52,8 +52,21 @@ func (e errMember) Unwrap() error { return e.error }
 func (r *reception) enqueue(conn io.Closer) {
 	r.unknown = append(r.unknown, conn)
 	if len(r.unknown) > maxUnknown {
-		r.unknown[0].Close()
-		r.unknown = r.unknown[1:]
+		r.closeOldest()
+	}
+}
+
+func (r *reception) closeOldest() {
+	r.unknown[0].Close()
+	r.unknown = r.unknown[1:]
+}
+
+// relieve closes a connection that has not said hello, if there is any, to get its descriptor back.
+func (r *reception) relieve() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.unknown) > 0 {
+		r.closeOldest()
 	}
 }
 

@@ -86,7 +86,8 @@ func (r *reception) accept() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // out of descriptors, for instance: the deadline of the join decides
+		if err != nil { // out of descriptors, for instance: a stranger's serves a member; else the deadline of the join decides
+			r.relieve()
 			select {
 			case <-r.full:
 				return

@@ -3,6 +3,7 @@
 package verbs
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -287,11 +288,11 @@ func receiveJSON(conn net.Conn, v any) error {
 	if n > maxMessage {
 		return fmt.Errorf("%w: the peer sends %d bytes where the link is set up (does it use HFREDUCE_TRANSPORT=tcp?)", transport.ErrProtocol, n)
 	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(conn, b); err != nil {
+	var b bytes.Buffer // grows with what comes, not on the peer's word
+	if _, err := io.CopyN(&b, conn, int64(n)); err != nil {
 		return gone(err)
 	}
-	if err := json.Unmarshal(b, v); err != nil {
+	if err := json.Unmarshal(b.Bytes(), v); err != nil {
 		return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
 	}
 	return nil
