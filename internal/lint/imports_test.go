@@ -40,7 +40,7 @@ func helpers() []string {
 // direction is the architecture: imports go down this list only. A package that no row covers is a finding.
 func direction() []row {
 	transport := []string{in + "transport", in + "wait", in + "invariant"}
-	wire := append([]string{in + "hello", in + "hostmem"}, transport...)
+	wire := append([]string{in + "hello", in + "hostmem", in + "pulse"}, transport...)
 	return []row{
 		{pkg: "cmd/...", may: []string{"cmd/...", "internal/cpus", "bench/...", "cuda", "cuda/nvml", "hfreduce", "hfreduce/metrics", "hfreduce/kernelbench", "hfreduce/linkbench"}},
 		{pkg: "bench/...", may: []string{"bench/...", "cuda", "hfreduce", "hfreduce/metrics"}},
@@ -51,7 +51,7 @@ func direction() []row {
 		{pkg: "hfreduce", may: []string{in + "...", "internal/cpus", "cuda", "rdma"}},
 		{pkg: in + "engine", may: append([]string{in + "schedule", in + "kernel", in + "hostmem"}, transport...)},
 		{pkg: in + "probe", may: transport},
-		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "wait", in + "invariant"}},
+		{pkg: in + "bootstrap", may: []string{"internal/cpus", in + "hello", in + "pulse", in + "wait", in + "invariant"}},
 		{pkg: in + "transport/tcp", may: wire},
 		{pkg: in + "transport/shm", may: wire},
 		{pkg: in + "transport/verbs", may: append([]string{"rdma"}, wire...), tests: []string{in + "transport/tcp"}},
@@ -61,6 +61,7 @@ func direction() []row {
 		{pkg: in + "transport", may: []string{in + "wait", in + "invariant"}},
 		{pkg: in + "topo", may: []string{"internal/cpus", in + "invariant"}},
 		{pkg: in + "hostmem", may: []string{in + "wait", in + "invariant"}},
+		{pkg: in + "pulse", may: []string{in + "invariant"}},
 		{pkg: in + "hello", may: []string{in + "invariant"}},
 		{pkg: in + "kernel", may: []string{in + "invariant"}},
 		{pkg: in + "schedule", may: []string{in + "invariant"}},
@@ -137,7 +138,7 @@ func limits() []limit {
 	return []limit{
 		// hfreduce/kernelbench needs it for the yardstick only, libc's memcpy, and does without where there is no cgo.
 		{"C", []string{"cuda", "rdma", "cmd/libhfreduce", "hfreduce/kernelbench"}, false, "cgo stays in leaf packages"},
-		{"golang.org/x/sys/unix", []string{"internal/cpus", "hfreduce", "rdma", in + "wait", in + "hostmem", in + "hello", in + "bootstrap", in + "topo",
+		{"golang.org/x/sys/unix", []string{"internal/cpus", "hfreduce", "rdma", in + "wait", in + "hostmem", in + "hello", in + "pulse", in + "bootstrap", in + "topo",
 			in + "transport/tcp", in + "transport/shm", in + "transport/verbs", "hfreduce/kernelbench", "cmd/..."}, true, "system calls stay below the engine"},
 		{"golang.org/x/sys/cpu", []string{in + "kernel"}, true, "only kernels depend on the CPU"},
 		{"golang.org/x/term", programs, false, "only programs have a terminal"},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
 // DefaultTimeout is how long Join waits for all ranks when Config.Timeout is zero.
@@ -52,6 +53,7 @@ type Config struct {
 	Interfaces []string
 	PortRange  [2]int        // lowest and highest port to listen on, but for rank 0's rendezvous; zero: the system chooses
 	Timeout    time.Duration // for Join; 0: DefaultTimeout, negative: none
+	Heartbeat  time.Duration // how long a host may be unreachable before its ranks are lost; 0: pulse.Usual
 	Logger     *slog.Logger  // nil: silent
 	// Judge decides a Case; what it returns is the verdict's text. It is called on the rank that is the hub and must neither
 	// block nor depend on anything but the case. nil: the first report is the verdict.
@@ -84,6 +86,9 @@ func (c *Config) identity() hello.Identity {
 func (c *Config) complete() error {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = pulse.Usual
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -21,7 +21,8 @@
 //
 // The connections stay up as the control channel, a star around rank 0. A connection that ends without a goodbye means
 // that its rank is lost, and all others are told at once ([Event]); a host that vanished without a word is noticed by
-// TCP keepalive within 20 s. Rank 0 talks to its hub through a pipe in memory, so all ranks run the same code.
+// both ends of its connections within Config.Heartbeat (heartbeat.go), while a process that is stopped on a living host is
+// not. Rank 0 talks to its hub through a pipe in memory, so all ranks run the same code.
 //
 // When rank 0 is lost, the lowest rank that is left takes its place (succession.go).
 //

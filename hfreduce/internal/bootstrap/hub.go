@@ -18,7 +18,7 @@ import (
 type hub struct {
 	cfg Config
 
-	wg sync.WaitGroup // readers and writers of all wires
+	wg sync.WaitGroup // readers and writers of all wires, heartbeat
 
 	mu        sync.Mutex
 	phase     phase
@@ -91,7 +91,7 @@ func (h *hub) handler() hello.Handler {
 		},
 		Serve: func(hi hello.Hello, conn net.Conn) {
 			if a, err := parseArrival(hi.Token); err == nil {
-				tune(hello.TCP(conn))
+				tune(hello.TCP(conn), h.cfg.Heartbeat)
 				h.arrive(hi.Rank, a, conn)
 			}
 		},
@@ -181,6 +181,7 @@ func (h *hub) meet() {
 		}
 	}
 	h.broadcast(tableFrame(peers), nil)
+	h.wg.Go(func() { heartbeat(h.cfg.Heartbeat, h.empty, h.wires) })
 	close(h.decided)
 }
 
@@ -249,6 +250,19 @@ func (h *hub) broadcast(frame []byte, skip func(rank int) bool) {
 			m.post(frame)
 		}
 	}
+}
+
+// wires returns the connections of all members.
+func (h *hub) wires() []*wire {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var ws []*wire
+	for i := range h.members {
+		if w := h.members[i].wire; w != nil { // else it has not come over to a new hub yet
+			ws = append(ws, w)
+		}
+	}
+	return ws
 }
 
 // close ends all connections and waits for their goroutines.

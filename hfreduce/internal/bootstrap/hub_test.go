@@ -15,8 +15,8 @@ type arrivals struct {
 }
 
 func newArrivals(t *testing.T, n int) *arrivals {
-	cfg := Config{WorldSize: n}
-	if err := (&Config{WorldSize: n, Rendezvous: []string{"x:1"}}).complete(); err != nil {
+	cfg := Config{WorldSize: n, Rendezvous: []string{"x:1"}}
+	if err := cfg.complete(); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Logger = newLines().logger()

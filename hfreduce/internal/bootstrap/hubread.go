@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
 // read passes on what one rank sends, until its connection ends.
@@ -18,7 +20,7 @@ func (h *hub) read(rank int, w *wire) {
 			err = h.take(rank, w, k, body)
 		}
 		if err != nil {
-			h.end(rank, w, err)
+			h.end(rank, w, w.cause(err))
 			return
 		}
 	}
@@ -238,6 +240,8 @@ func describe(cause error) string {
 	switch {
 	case errors.Is(cause, io.EOF), errors.Is(cause, io.ErrUnexpectedEOF):
 		return "its connection ended without a goodbye"
+	case pulse.Cut(cause):
+		return "its host does not answer: " + cause.Error()
 	}
 	return cause.Error()
 }

@@ -25,7 +25,7 @@ type Session struct {
 	life     context.Context // ends with Close
 	end      context.CancelFunc
 
-	wg         sync.WaitGroup // reader, writer
+	wg         sync.WaitGroup // reader, writer, heartbeat
 	ended      chan struct{}  // closed when the reader has ended
 	dispatched chan struct{}  // closed when the event goroutine has ended
 
@@ -65,6 +65,7 @@ func newSession(j *joining, peers []PeerInfo) *Session {
 	}
 	s.wg.Go(j.wire.run)
 	s.wg.Go(func() { s.read(j.wire) })
+	s.wg.Go(func() { heartbeat(j.cfg.Heartbeat, s.ended, s.wires) })
 	go func() {
 		defer close(s.dispatched)
 		s.events.run()
@@ -167,6 +168,16 @@ func (s *Session) forget(key string) {
 	delete(s.waiters, key)
 }
 
+// wires returns this rank's control connection, if it has one just now.
+func (s *Session) wires() []*wire {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wire == nil {
+		return nil
+	}
+	return []*wire{s.wire}
+}
+
 // read takes what the hub sends, and then what those send who take its place, until there is nobody any more.
 func (s *Session) read(w *wire) {
 	defer close(s.ended)
@@ -176,7 +187,7 @@ func (s *Session) read(w *wire) {
 			err = s.take(k, body)
 		}
 		if err != nil {
-			w = s.succeed(w, err)
+			w = s.succeed(w, w.cause(err))
 		}
 	}
 }

@@ -123,7 +123,7 @@ func (s *Session) reach(ctx context.Context, rank int, id hello.Identity, h hell
 	err = errors.New("no address of it is known")
 	for _, addr := range s.peers[rank].Addrs {
 		if conn, _, err = hello.Dial(ctx, addr.String(), id, h); err == nil {
-			tune(hello.TCP(conn))
+			tune(hello.TCP(conn), s.cfg.Heartbeat)
 			return conn, nil
 		}
 		if errors.Is(err, hello.ErrRefused) {
@@ -212,6 +212,7 @@ func parseClaim(token []byte) (host string, pid int, err error) {
 func newSuccessor(cfg Config, peers []PeerInfo, lost map[int]bool) *hub {
 	h := newHub(cfg)
 	h.phase = phaseMet
+	h.wg.Go(func() { heartbeat(cfg.Heartbeat, h.empty, h.wires) })
 	close(h.decided)
 	for rank := range h.members {
 		m := &h.members[rank]
@@ -250,7 +251,7 @@ func (h *hub) succession(peers []PeerInfo) hello.Handler {
 			return nil
 		},
 		Serve: func(hi hello.Hello, conn net.Conn) {
-			tune(hello.TCP(conn))
+			tune(hello.TCP(conn), h.cfg.Heartbeat)
 			h.comeOver(hi.Rank, conn)
 		},
 	}

@@ -18,6 +18,7 @@ type wire struct {
 	queue    [][]byte
 	bytes    int
 	finished bool          // nothing more will be queued
+	why      error         // why this side has ended it, where the reader cannot know
 	more     chan struct{} // capacity 1
 }
 
@@ -82,6 +83,26 @@ func (w *wire) kill() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stop()
+}
+
+// expire is kill for a reason that the reader is to tell.
+func (w *wire) expire(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.why == nil {
+		w.why = why
+	}
+	w.stop()
+}
+
+// cause returns why reading has ended with err.
+func (w *wire) cause(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.why != nil {
+		return w.why
+	}
+	return err
 }
 
 func (w *wire) stop() {
