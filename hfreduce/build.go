@@ -143,7 +143,7 @@ func (c *Comm) join(ctx context.Context, world bool) error {
 	cfg := engine.Config{
 		Layout: &c.layout, Rank: c.rank, Geometry: g, Base: segment.Base(), Bells: bells,
 		Policy: c.fabric.policy(), Arena: segment.Arena,
-		Timeout: max(0, c.opts.Timeout), Notice: noticeDelay(c.rank), OnNotice: func() { c.journal.tell(c) },
+		Timeout: max(0, c.opts.Timeout), Silence: c.opts.HeartbeatTimeout, Notice: noticeDelay(c.rank), OnNotice: func() { c.journal.tell(c) },
 	}
 	if c.devices.made {
 		cfg.Helpers = c.helpers()

@@ -97,7 +97,7 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	f := &processFabric{self: o.Rank, log: o.Logger, rdma: o.Transport != TransportTCP}
 	s, err := bootstrap.Join(ctx, bootstrap.Config{
 		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: rendezvous, JobID: o.JobID, Secret: o.Secret, TLS: secure, Node: o.Node,
-		Interfaces: o.Interfaces, PortRange: ports, Timeout: o.InitTimeout, Logger: o.Logger,
+		Interfaces: o.Interfaces, PortRange: ports, Timeout: o.InitTimeout, Heartbeat: o.HeartbeatTimeout, Logger: o.Logger,
 		Judge: f.judge,
 	})
 	if err != nil {
@@ -109,7 +109,7 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	}
 	side := tcp.New(tcp.Config{
 		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank, TLS: secure},
-		Peers: f.addrs, Near: f.near, Logger: o.Logger,
+		Peers: f.addrs, Near: f.near, Heartbeat: o.HeartbeatTimeout, Logger: o.Logger,
 	})
 	if f.transport_ = side; o.Transport != TransportTCP {
 		f.transport_ = f.overRDMA(&o, side)

@@ -105,6 +105,10 @@ func TestBadOptions(t *testing.T) {
 		{"device chunk", func(o *Options) { o.DeviceChunkBytes = 4096 }, nil, "DeviceChunkBytes 4096 is not a multiple of 4096 between ChunkBytes"},
 		{"device threads", func(o *Options) { o.DeviceThreads = -1 }, nil, "DeviceThreads -1 is not within 0..64"},
 		{"cuda", func(o *Options) { o.CUDA = "maybe" }, nil, `CUDA "maybe" is unknown; there are: auto, on, off`},
+		{"heartbeat", func(o *Options) { o.HeartbeatTimeout = time.Second }, nil, "HeartbeatTimeout 1s is not within 2s..10m0s"},
+		{"negative heartbeat", func(o *Options) { o.HeartbeatTimeout = -1 }, nil, "HeartbeatTimeout -1ns is not within"},
+		{"env heartbeat", nil, map[string]string{"HFREDUCE_HEARTBEAT_TIMEOUT": "5"}, `HFREDUCE_HEARTBEAT_TIMEOUT="5" is not a duration`},
+		{"env short heartbeat", nil, map[string]string{"HFREDUCE_HEARTBEAT_TIMEOUT": "1s"}, "HeartbeatTimeout 1s is not within"},
 		{"transport", func(o *Options) { o.Transport = "pigeon" }, nil, `Transport "pigeon" is unknown`},
 		{"verbs MTU", func(o *Options) { o.Verbs.MTU = 1500 }, nil, "Verbs.MTU 1500 is not 256"},
 		{"verbs retry", func(o *Options) { o.Verbs.Retry = 7 }, nil, "Verbs.Retry 7 is not within 0..6"},
@@ -142,7 +146,7 @@ func TestBadOptions(t *testing.T) {
 func TestOptionsFromEnvironment(t *testing.T) {
 	env := map[string]string{
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",
-		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "2", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
+		"HFREDUCE_CHUNK_BYTES": "8192", "HFREDUCE_SLOTS": "2", "HFREDUCE_ONE_PASS_BYTES": "4096", "HFREDUCE_TIMEOUT": "7s", "HFREDUCE_HEARTBEAT_TIMEOUT": "3s", "HFREDUCE_SECRET": "s3cret", "HFREDUCE_NODE": "n1",
 		"HFREDUCE_CHECKSUM": "1", "HFREDUCE_VERIFY_RESULTS": "0",
 		"HFREDUCE_TRANSPORT": "verbs", "HFREDUCE_VERBS_DEVICES": "mlx5_0,mlx5_1:2", "HFREDUCE_VERBS_GID_INDEX": "0", "HFREDUCE_VERBS_QUEUE_PAIRS": "4",
 		"HFREDUCE_FAULT": "drop p=0.5",
@@ -152,7 +156,7 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 8 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.Node != "n1" || !o.Checksum || o.VerifyResults {
+	if o.Rank != 1 || o.WorldSize != 3 || o.ChunkBytes != 8192 || o.Slots != 8 || o.OnePassBytes != 4096 || o.Timeout != 7*time.Second || o.HeartbeatTimeout != 3*time.Second || o.Node != "n1" || !o.Checksum || o.VerifyResults {
 		t.Errorf("options %v", o)
 	}
 	if want := "{devices=mlx5_0,mlx5_1:2 gid_index=-1 timeout=20 queue_pairs=4}"; o.Transport != TransportVerbs || o.Verbs.String() != want {

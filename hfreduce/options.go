@@ -15,6 +15,7 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/bootstrap"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/kernel"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
 // The defaults of Options. ChunkBytes, Slots and OnePassBytes are what `hfreduce bench tune` found on the machine of
@@ -28,6 +29,7 @@ const (
 	DefaultDeviceSlots      = 8
 	DefaultInitTimeout      = 5 * time.Minute
 	DefaultTimeout          = 10 * time.Minute
+	DefaultHeartbeatTimeout = pulse.Usual
 )
 
 // Bounds of ChunkBytes and Slots.
@@ -36,6 +38,9 @@ const (
 	maxChunkBytes   = 1 << 30
 	maxSlots        = 256
 	maxOnePassBytes = 16 << 20
+
+	minHeartbeatTimeout = 2 * time.Second  // the kernel probes once a second at most
+	maxHeartbeatTimeout = 10 * time.Minute // and gives up by itself soon after that
 )
 
 // Options configure Init and NewLocal. The zero value takes everything from the launcher's environment and the
@@ -104,6 +109,10 @@ type Options struct {
 	InitTimeout time.Duration
 	// Timeout breaks the Comm when a collective has made no progress for so long. 0: DefaultTimeout; negative: none.
 	Timeout time.Duration
+	// HeartbeatTimeout is how long a host may be unreachable before its ranks are lost, 2 seconds to 10 minutes; ranks may
+	// differ. Kernels answer for their processes: a rank that is stopped or busy on a host that answers is not lost, that is
+	// for Timeout to decide. 0: DefaultHeartbeatTimeout.
+	HeartbeatTimeout time.Duration
 	// Fault injects faults, for tests of what a job does then: rules such as "delay=5ms rank=1 p=0.1; kill rank=2 call=3",
 	// which docs/testing.md lists. Give all ranks the same. Empty: none.
 	Fault string
@@ -114,8 +123,8 @@ type Options struct {
 
 // String returns the options as they are used, without the secret.
 func (o Options) String() string {
-	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t tls=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d checksum=%t verify_results=%t init_timeout=%v timeout=%v fault=%q",
-		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.TLS != nil, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.Checksum, o.VerifyResults, o.InitTimeout, o.Timeout, o.Fault)
+	return fmt.Sprintf("rank=%d world_size=%d rendezvous=%s job_id=%q secret=%t tls=%t node=%q interfaces=%s port_range=%q transport=%s verbs=%v chunk_bytes=%d slots=%d one_pass_bytes=%d cuda=%s device_chunk_bytes=%d device_slots=%d device_threads=%d checksum=%t verify_results=%t init_timeout=%v timeout=%v heartbeat_timeout=%v fault=%q",
+		o.Rank, o.WorldSize, o.Rendezvous, o.JobID, len(o.Secret) > 0, o.TLS != nil, o.Node, strings.Join(o.Interfaces, ","), o.PortRange, o.Transport, o.Verbs, o.ChunkBytes, o.Slots, o.OnePassBytes, o.CUDA, o.DeviceChunkBytes, o.DeviceSlots, o.DeviceThreads, o.Checksum, o.VerifyResults, o.InitTimeout, o.Timeout, o.HeartbeatTimeout, o.Fault)
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
@@ -179,13 +188,17 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 	}
 	flag(&o.Checksum, "HFREDUCE_CHECKSUM")
 	flag(&o.VerifyResults, "HFREDUCE_VERIFY_RESULTS")
-	if v := getenv("HFREDUCE_TIMEOUT"); o.Timeout == 0 && v != "" {
-		d, err := time.ParseDuration(v)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("HFREDUCE_TIMEOUT=%q is not a duration such as 30s or 5m", v))
+	duration := func(field *time.Duration, name string) {
+		if v := getenv(name); *field == 0 && v != "" {
+			d, err := time.ParseDuration(v)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s=%q is not a duration such as 30s or 5m", name, v))
+			}
+			*field = d
 		}
-		o.Timeout = d
 	}
+	duration(&o.Timeout, "HFREDUCE_TIMEOUT")
+	duration(&o.HeartbeatTimeout, "HFREDUCE_HEARTBEAT_TIMEOUT")
 	o.Transport = cmp.Or(o.Transport, getenv("HFREDUCE_TRANSPORT"))
 	o.Fault = cmp.Or(o.Fault, getenv("HFREDUCE_FAULT"))
 	errs = append(errs, o.Verbs.fromEnvironment(getenv)...)
@@ -216,6 +229,7 @@ func (o *Options) defaults() {
 	o.OnePassBytes = max(0, o.OnePassBytes)
 	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.HeartbeatTimeout = cmp.Or(o.HeartbeatTimeout, DefaultHeartbeatTimeout)
 	o.defaultTransport()
 	o.CUDA = cmp.Or(o.CUDA, CUDAAuto)
 }
@@ -237,6 +251,8 @@ func (o *Options) validate() error {
 	transports := []string{TransportAuto, TransportTCP, TransportVerbs}
 	fault(!slices.Contains(transports, o.Transport), "Transport %q is unknown; there are: %s", o.Transport, strings.Join(transports, ", "))
 	errs = append(errs, o.TLS.check()...)
+	fault(o.HeartbeatTimeout < minHeartbeatTimeout || o.HeartbeatTimeout > maxHeartbeatTimeout,
+		"HeartbeatTimeout %v is not within %v..%v", o.HeartbeatTimeout, minHeartbeatTimeout, maxHeartbeatTimeout)
 	errs = append(errs, o.Verbs.check()...)
 	errs = append(errs, o.checkCUDA()...)
 	if _, err := parsePortRange(o.PortRange); err != nil {

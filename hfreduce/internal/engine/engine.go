@@ -35,6 +35,7 @@ type Config struct {
 	Bells    []wait.Bell   // one for each local rank, own one included
 	Policy   wait.Policy   // how to wait
 	Timeout  time.Duration // without progress, before Run gives up; 0: none
+	Silence  time.Duration // of a link (transport.Prober), before a rank that waits takes it for broken; 0: it does not look
 	Notice   time.Duration // without progress, before OnNotice is called, once in a Run; 0: never
 	OnNotice func()
 	Arena    func(local int) ([]byte, error) // memory that a local rank shares (Op.SrcShare)
@@ -67,6 +68,7 @@ type Engine struct {
 	carriers  []*LinkCounters        // by rank
 	redirect  []transport.Redirector // by rank, nil where the link is none
 	selective []transport.Selective  // the same
+	probers   []prober               // without gaps
 	landings  [][]byte               // what links deliver into
 	arrivals  []arrival              // by landing area of the pipeline
 	looks     uint                   // of exchanges at links
@@ -240,6 +242,9 @@ func (e *Engine) AddLink(rank int, l transport.Link) {
 	if e.device != nil && e.selective[rank] != nil {
 		e.device.adapters.Store(true)
 	}
+	if p, ok := l.(transport.Prober); ok {
+		e.probers = append(e.probers, prober{p, rank})
+	}
 	e.open = append(e.open, openLink{l, rank})
 	l.Grant(e.mem.through() + uint32(e.mem.slots) + 1) // the next advance grants the same to the older links
 }
@@ -250,7 +255,7 @@ func (e *Engine) CloseLinks() error {
 	for _, l := range e.open {
 		errs = append(errs, l.Close())
 	}
-	e.open = nil
+	e.open, e.probers = nil, nil
 	return errors.Join(errs...)
 }
 

@@ -73,6 +73,7 @@ type watch struct {
 	moved   bool      // since the last deadline was set
 	since   time.Time // when this rank was first found waiting after something had moved
 	noticed bool
+	looked  time.Time // at the links' health
 	cancel  func() bool
 }
 
@@ -140,6 +141,10 @@ func (e *Engine) sleep(ctx context.Context, w *watch, done func() bool) error {
 	if err != nil || moved || done() || ctx.Err() != nil {
 		bell.Disarm()
 		w.moved = w.moved || moved
+		return err
+	}
+	if timeout, err = e.lookAtLinks(w, timeout); err != nil {
+		bell.Disarm()
 		return err
 	}
 	bell.Sleep(timeout)

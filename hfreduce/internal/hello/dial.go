@@ -28,6 +28,7 @@ func Dial(ctx context.Context, addr string, id Identity, h Hello) (net.Conn, Hel
 type Dialer struct {
 	Identity Identity
 	Control  func(network, address string, c syscall.RawConn) error // as net.Dialer's
+	Timeout  time.Duration                                          // for the TCP connection, as net.Dialer's
 }
 
 // Dial connects to addr ("host:port") and says hello. It returns the connection, without deadline and with nothing
@@ -38,7 +39,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string, h Hello) (net.Conn, Hell
 	if err := h.validate(); err != nil {
 		return nil, Hello{}, fmt.Errorf("hello: dial %s: %w", addr, err)
 	}
-	n := net.Dialer{Control: d.Control}
+	n := net.Dialer{Control: d.Control, Timeout: d.Timeout}
 	n.SetMultipathTCP(false)
 	conn, err := n.DialContext(ctx, "tcp", addr)
 	if err != nil {

@@ -35,6 +35,7 @@ package transport
 
 import (
 	"context"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 )
@@ -146,6 +147,14 @@ type Redirector interface {
 type Selective interface {
 	// Sends reports whether the bytes may be a Message's Payload as they lie. Post of others is a mistake of the caller's.
 	Sends(payload []byte) bool
+}
+
+// Prober is a Link that does not notice by itself, or not soon, that the peer's host cannot be reached any more.
+type Prober interface {
+	// Alive is called when Poll has no more events. It looks whether the host answers and returns the broken link's *PeerError once it has not for bound. A process that
+	// is stopped on a host that answers is alive. It is for owners that wait: it costs a system call, and finds a silence
+	// only if it is called from time to time.
+	Alive(bound time.Duration) error
 }
 
 // Registrar is a Transport that must know memory before its links may send from it and land in it.

@@ -10,10 +10,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
 
@@ -52,6 +54,17 @@ func (e *dialError) Unwrap() []error {
 	return errs
 }
 
+// unreachable reports whether no address led to a host that answers: not even a refusal came.
+func (e *dialError) unreachable() bool {
+	for _, f := range e.failures {
+		var op *net.OpError
+		if !errors.As(f.err, &op) || op.Op != "dial" || !op.Timeout() && !pulse.Cut(op) {
+			return false
+		}
+	}
+	return len(e.failures) > 0
+}
+
 // dial connects to a peer and waits until it wants the link, too.
 func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, error) {
 	addrs := t.cfg.Peers(peer)
@@ -59,7 +72,7 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		return nil, errors.New("no address of it is known")
 	}
 	h := hello.Hello{Purpose: hello.Data, Rank: t.cfg.Rank, PeerRank: peer, Token: []byte(key)}
-	d := hello.Dialer{Identity: t.cfg.Identity}
+	d := hello.Dialer{Identity: t.cfg.Identity, Timeout: t.cfg.Heartbeat}
 	if t.cfg.near(peer) {
 		d.Control = nearControl
 	}
@@ -75,6 +88,7 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		began := time.Now()
 		conn, failures := race(ctx, addrs, stagger, greet)
 		if conn != nil {
+			t.keep(conn)
 			t.logLink(peer, conn, time.Since(began), failures)
 			return conn, open(ctx, conn)
 		}
@@ -83,7 +97,12 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		}
 		err := &dialError{peer, failures}
 		crowded := errors.Is(err, hello.ErrCut) && time.Since(first) < cutWait
-		if !errors.Is(err, hello.ErrNotReady) && !crowded {
+		stopped := errors.Is(err, os.ErrDeadlineExceeded) // its process
+		switch {
+		case err.unreachable():
+			return nil, &transport.PeerError{Peer: peer, Transport: Name, Addr: addrs[0].String(),
+				Err: fmt.Errorf("its host did not answer rank %d for %v: %w", t.cfg.Rank, t.cfg.Heartbeat, err)}
+		case !errors.Is(err, hello.ErrNotReady) && !crowded && !stopped:
 			return nil, err
 		}
 		select {

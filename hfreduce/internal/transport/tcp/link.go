@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 )
@@ -19,9 +20,10 @@ import (
 //	 └──fault──▶ broken      err = *PeerError; the descriptor is closed
 //
 // A fault is found by Poll only, and only after it has returned everything that was complete before. Read on: send.go,
-// receive.go, frame.go.
+// receive.go, frame.go, health.go.
 type Link struct {
 	fd       int
+	self     int // rank at this end, for errors
 	peer     int
 	addr     string
 	bell     wait.Bell
@@ -33,6 +35,7 @@ type Link struct {
 	out      sender
 	in       receiver
 	interest interest
+	monitor  pulse.Monitor
 	err      error // sticky
 }
 
@@ -40,6 +43,7 @@ var (
 	_ transport.Link       = (*Link)(nil)
 	_ transport.Redirector = (*Link)(nil)
 	_ transport.Breaker    = (*Link)(nil)
+	_ transport.Prober     = (*Link)(nil)
 )
 
 // interest is what the bell watches the descriptor for.
@@ -154,6 +158,9 @@ func (l *Link) unwatch() {
 
 // fail breaks the link.
 func (l *Link) fail(cause error) {
+	if pulse.Cut(cause) {
+		cause = fmt.Errorf("its host does not answer rank %d: %w", l.self, cause)
+	}
 	l.err = &transport.PeerError{Peer: l.peer, Transport: Name, Addr: l.addr, Err: cause}
 	l.unwatch()
 	unix.Close(l.fd)

@@ -153,6 +153,7 @@ func (t *Transport) serve(h hello.Hello, conn net.Conn) {
 // park waits until the dialer has chosen this connection among those that it tried, and then until it is taken, its
 // dialer goes away, or its time is over.
 func (t *Transport) park(at place, conn net.Conn) {
+	t.keep(conn)
 	stop := context.AfterFunc(t.life, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	conn.SetReadDeadline(time.Now().Add(openWait))
 	t.lot.gate(1)

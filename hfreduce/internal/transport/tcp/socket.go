@@ -7,21 +7,11 @@ import (
 	"net"
 	"runtime"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
-)
-
-// How the kernel looks after an idle connection: a host that is gone is noticed after about half a minute. There is no
-// TCP_USER_TIMEOUT: Linux also applies it to a peer that is alive and does not read, so a rank that is merely late for
-// a collective would be cut off. A dead host with data in flight is found by the control channel's heartbeat.
-const (
-	keepIdle     = 10 * time.Second
-	keepInterval = 5 * time.Second
-	keepCount    = 4
 )
 
 // detach takes a connection out of Go's poller: the link polls it itself. conn is closed in any case; the caller owns
@@ -57,10 +47,6 @@ func configure(fd, sendBuffer, receiveBuffer int) error {
 		what               string
 	}{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, "TCP_NODELAY"},
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, "SO_KEEPALIVE"},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepIdle / time.Second), "TCP_KEEPIDLE"},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepInterval / time.Second), "TCP_KEEPINTVL"},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount, "TCP_KEEPCNT"},
 		{unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer, "SO_SNDBUF"},
 		{unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer, "SO_RCVBUF"},
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 )
 
@@ -42,6 +43,9 @@ type Config struct {
 	// SendBuffer and ReceiveBuffer fix the kernel's buffers of each link, in bytes. Zero leaves them to the kernel, which
 	// adapts them to the path; that is right but in tests.
 	SendBuffer, ReceiveBuffer int
+	// Heartbeat is how long a peer's host may be silent before the kernel ends an idle connection to it, and before it counts
+	// as lost when a connection is to be made. Zero means pulse.Usual.
+	Heartbeat time.Duration
 	// ParkTimeout is how long a connection of a peer waits for this rank's Connect. Zero means 2 minutes.
 	ParkTimeout time.Duration
 	// MaxParked is how many connections may wait at most; more are refused. Zero means 4096.
@@ -69,6 +73,9 @@ var _ transport.Transport = (*Transport)(nil)
 func New(cfg Config) *Transport {
 	if cfg.ParkTimeout <= 0 {
 		cfg.ParkTimeout = 2 * time.Minute
+	}
+	if cfg.Heartbeat <= 0 {
+		cfg.Heartbeat = pulse.Usual
 	}
 	if cfg.MaxParked <= 0 {
 		cfg.MaxParked = 4096
@@ -140,7 +147,17 @@ func (t *Transport) Adopt(conn net.Conn, peer int, cfg transport.LinkConfig) (tr
 	if t.cfg.Rank > peer && !t.cfg.near(peer) {
 		t.restoreCongestion(fd)
 	}
-	return newLink(fd, peer, addr, &cfg, secure, t.linger), nil
+	l := newLink(fd, peer, addr, &cfg, secure, t.linger)
+	l.self = t.cfg.Rank
+	return l, nil
+}
+
+// keep makes the kernel watch a connection while it is idle. Where an option is refused, it is slower to notice that the peer's
+// host has vanished.
+func (t *Transport) keep(conn net.Conn) {
+	if err := pulse.Do(hello.TCP(conn), func(fd int) error { return pulse.Keep(fd, t.cfg.Heartbeat) }); err != nil {
+		t.log.Debug("tcp: no keepalive", "address", conn.RemoteAddr().String(), "error", err)
+	}
 }
 
 // bound returns a context that also ends with the transport.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,16 +14,14 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 )
 
-// side is the TCP connection beside a link's queue pairs. Nothing comes over it after the meeting but its end.
+// side is the TCP connection beside a link's queue pairs. Nothing comes over it after the meeting but its end. Since it is
+// idle, the kernel's keepalive, which package tcp has switched on, notices that the host is gone, also for a rank that sends
+// nothing.
 type side struct {
 	conn   net.Conn
 	fd     int
 	peeked byte
 }
-
-// How the kernel looks after the idle connection: a host that is gone is noticed after about half a minute, also by a rank
-// that sends nothing.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
 
 func newSide(conn net.Conn) (side, error) {
 	conn = hello.TCP(conn) // what says nothing but its end needs no TLS
@@ -39,11 +36,6 @@ func newSide(conn net.Conn) (side, error) {
 	s := side{conn: conn}
 	if err := raw.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
 		return side{}, err
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if err := tcp.SetKeepAliveConfig(keepAlive); err != nil {
-			return side{}, err
-		}
 	}
 	return s, nil
 }
