@@ -56,7 +56,7 @@ func TestDeadlineOfMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	var present bitmap
-	_, err := awaitGrant(newReader(own, 1), &present)
+	_, _, err := awaitGrant(newReader(own, 1), &present, 2)
 	if err == nil || present != told {
 		t.Fatalf("told %v, understood %v, %v", told, present, err)
 	}
@@ -98,9 +98,11 @@ func TestDeadlineEndsWait(t *testing.T) {
 	}
 	in := takePlace(t, c)
 	two := join(testContext(t), c, 2)
-	if _, err := awaitGrant(in, new(bitmap)); err != nil {
+	_, mates, err := awaitGrant(in, new(bitmap), 3)
+	if err != nil {
 		t.Errorf("the second member 1: %v", err)
 	}
+	closeProcesses(mates)
 	_ = closeAll(in.fds)
 	_ = in.conn.Close()
 	_ = raw.Close()

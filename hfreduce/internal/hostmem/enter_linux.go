@@ -33,11 +33,18 @@ func enter(ctx context.Context, c *Config) (*Segment, error) {
 		return nil, answerError(ctx, c, &present, err)
 	}
 	in := newReader(conn, MaxMembers+1)
-	g, err := awaitGrant(in, &present)
+	g, mates, err := awaitGrant(in, &present, c.Size)
 	if err != nil {
+		closeProcesses(mates)
 		return nil, errors.Join(answerError(ctx, c, &present, err), closeAll(in.fds))
 	}
-	return admitted(c, &g, in.fds)
+	s, err := admitted(c, &g, in.fds)
+	if err != nil {
+		closeProcesses(mates)
+		return nil, err
+	}
+	s.processes = mates
+	return s, nil
 }
 
 // dial connects to member 0, again and again until it listens.
@@ -59,16 +66,25 @@ func dial(ctx context.Context, c *Config) (*net.UnixConn, error) {
 	}
 }
 
-// awaitGrant reads member 0's answers until the last one. present is who has come as far as member 0 told.
-func awaitGrant(in *reader, present *bitmap) (grant, error) {
+// awaitGrant reads member 0's answers until the last one. present is who has come as far as member 0 told; mates are the
+// processes of all, the caller's also after an error.
+func awaitGrant(in *reader, present *bitmap, size int) (g grant, mates []*Process, err error) {
 	for {
 		kind, body, err := in.next(maxRefusal)
 		if err != nil {
-			return grant{}, err
+			return g, mates, err
+		}
+		if kind == kindProcesses && len(body) == presentBytes && mates == nil {
+			m, fds := bitmap(body), in.fds
+			in.fds = nil
+			if mates, err = takeProcesses(&m, fds, size); err != nil {
+				return g, nil, err
+			}
+			continue
 		}
 		g, now, done, err := parseAnswer(kind, body)
 		if done {
-			return g, err
+			return g, mates, err
 		}
 		*present = now
 	}

@@ -47,7 +47,7 @@ func leakedMappings() error {
 	return nil
 }
 
-// checkDescriptors fails the test if it ends with more memfds, sockets or eventfds open than it began with.
+// checkDescriptors fails the test if it ends with more memfds, sockets, eventfds or pidfds open than it began with.
 func checkDescriptors(t *testing.T) {
 	t.Helper()
 	pollNothing(t)
@@ -69,7 +69,7 @@ func pollNothing(t *testing.T) {
 	_, _ = r.Close(), w.Close()
 }
 
-type kinds struct{ memfds, sockets, eventfds int }
+type kinds struct{ memfds, sockets, eventfds, pidfds int }
 
 func descriptorKinds(t *testing.T) (k kinds) {
 	t.Helper()
@@ -85,6 +85,8 @@ func descriptorKinds(t *testing.T) (k kinds) {
 			k.sockets++
 		case link == "anon_inode:[eventfd]":
 			k.eventfds++
+		case strings.HasPrefix(link, "pidfd:"), link == "anon_inode:[pidfd]":
+			k.pidfds++
 		}
 	}
 	return k

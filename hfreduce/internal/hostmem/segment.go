@@ -41,8 +41,9 @@ type Segment struct {
 	base        []byte
 	arenas      arenas
 	own         allocator
-	wanted      int64 // bytes of an arena that Config asked for
-	eventFDs    []int // duplicates, by member; nil without
+	wanted      int64      // bytes of an arena that Config asked for
+	eventFDs    []int      // duplicates, by member; nil without
+	processes   []*Process // by member, nil where one is not known or was taken
 
 	mu     sync.Mutex
 	fd     int // the memfd, -1 in one process
@@ -68,6 +69,19 @@ func (s *Segment) EventFD(i int) int {
 		return -1
 	}
 	return s.eventFDs[i]
+}
+
+// TakeProcess returns the process of member i, this one included, and makes it the caller's. It returns nil if the process is
+// not known, as in one process, or was taken.
+func (s *Segment) TakeProcess(i int) *Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i >= len(s.processes) {
+		return nil
+	}
+	p := s.processes[i]
+	s.processes[i] = nil
+	return p
 }
 
 // Arena returns the arena of member i, mapping it when it is first asked for. Only blocks that its owner allocated hold
@@ -169,6 +183,8 @@ func (s *Segment) Close() error {
 		errs = append(errs, unmap(s.base), unix.Close(s.fd))
 	}
 	s.base = nil
+	closeProcesses(s.processes)
+	s.processes = nil
 	for _, fd := range s.eventFDs {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))

@@ -158,6 +158,7 @@ func (r *reception) grant(s *Segment, arena int64) error {
 			fds = append(fds, s.eventFDs[i])
 		}
 	}
+	r.introduce(s)
 	frame, rights := g.encode(), unix.UnixRights(fds...)
 	for i, a := range r.members {
 		if a == nil {

@@ -119,8 +119,8 @@ func strangers() []stranger {
 		{"hangs up", func(_ *testing.T, conn *net.UnixConn, _ Config) { _ = conn.CloseWrite() }, "EOF", KindSilent},
 		{"garbage", saying("\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff"), "not a frame", KindBytes},
 		{"http", saying("GET / HTTP/1.1\r\n\r\n"), "not a frame", KindBytes},
-		{"long frame", saying("HFRM\x02\xff\xff" + strings.Repeat("x", 100)), "65535 bytes", KindBytes},
-		{"short hello", saying("HFRM\x02\x01\x00x"), "instead of a hello", KindBytes},
+		{"long frame", saying("HFRM\x03\xff\xff" + strings.Repeat("x", 100)), "65535 bytes", KindBytes},
+		{"short hello", saying("HFRM\x03\x01\x00x"), "instead of a hello", KindBytes},
 		{"a grant", func(t *testing.T, conn *net.UnixConn, _ Config) { say(t, conn, (&grant{}).encode()) }, "instead of a hello", KindBytes},
 		{"another version", saying("HFRM\x09\x01\x00x"), "version 9", KindBytes},
 		{"wrong name", lying(func(h *hello) { h.name = "other" }), "another segment's name", KindMember},
@@ -232,10 +232,11 @@ func TestStrangerDuplicateIndex(t *testing.T) {
 	}
 	last := join(testContext(t), c, 2)
 	var present bitmap
-	g, err := awaitGrant(in, &present)
+	g, mates, err := awaitGrant(in, &present, 3)
 	if err != nil || g.base != c.Bytes || len(in.fds) != 1 {
 		t.Errorf("first member 1: %+v with %d descriptors, %v", g, len(in.fds), err)
 	}
+	closeProcesses(mates)
 	_ = closeAll(in.fds)
 	_ = one.Close()
 	collect(t, []<-chan joined{first, last})

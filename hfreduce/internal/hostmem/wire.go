@@ -18,10 +18,11 @@ import (
 //	hello:   index(4) size(4) base(8) hasEventFD(1) name
 //	present: bitmap of the members that have come (32)
 //	grant:   base(8) arena(8) bitmap of the members that have an eventfd (32)
+//	processes: bitmap of the members whose pidfds come with it as SCM_RIGHTS (32); at most one, before the grant
 //	refusal: text
 const (
 	wireMagic   = "HFR"
-	wireVersion = 2
+	wireVersion = 3
 	headBytes   = len(wireMagic) + 1 + 1 + 2
 
 	maxName      = 90 // an abstract address has at most 107 bytes
@@ -34,10 +35,11 @@ const (
 
 // Kinds of frames.
 const (
-	kindHello   = 'M'
-	kindPresent = 'W'
-	kindGrant   = 'G'
-	kindRefusal = 'X'
+	kindHello     = 'M'
+	kindPresent   = 'W'
+	kindProcesses = 'P'
+	kindGrant     = 'G'
+	kindRefusal   = 'X'
 )
 
 // bitmap is a set of members.
@@ -45,6 +47,16 @@ type bitmap [(MaxMembers + 7) / 8]byte
 
 func (m *bitmap) has(i int) bool { return m[i/8]&(1<<(i%8)) != 0 }
 func (m *bitmap) add(i int)      { m[i/8] |= 1 << (i % 8) }
+
+// count returns how many of size members are in the set.
+func (m *bitmap) count(size int) (n int) {
+	for i := range size {
+		if m.has(i) {
+			n++
+		}
+	}
+	return n
+}
 
 // absent lists the members of size that are not in the set, as text.
 func (m *bitmap) absent(size int) string {
@@ -133,6 +145,8 @@ func (g *grant) encode() []byte {
 }
 
 func encodePresent(m *bitmap) []byte { return frame(kindPresent, m[:]) }
+
+func encodeProcesses(m *bitmap) []byte { return frame(kindProcesses, m[:]) }
 
 func encodeRefusal(text string) []byte {
 	return frame(kindRefusal, []byte(text[:min(len(text), maxRefusal)]))
