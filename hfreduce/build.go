@@ -136,7 +136,11 @@ func layoutOf(f fabric, members []int) (schedule.Layout, error) {
 func (c *Comm) join(ctx context.Context, world bool) error {
 	node := c.Node()
 	g := c.geometry()
-	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), c.LocalSize(), &g)
+	ranks := make([]int, c.LocalSize())
+	for l, r := range c.layout.Nodes[node] {
+		ranks[l] = c.members[r]
+	}
+	segment, bells, err := c.fabric.segment(ctx, fmt.Sprintf("%s-%d", c.uid, node), c.LocalRank(), ranks, &g)
 	if err != nil {
 		return fmt.Errorf("shared memory of node %d: %w", node, err)
 	}

@@ -79,6 +79,7 @@ type processFabric struct {
 	outsiders  outsiders
 	rdma       bool   // preferred or demanded
 	nic        string // the adapter that was asked for, "" for none in particular
+	mates      mates
 }
 
 func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, error) {
@@ -153,17 +154,18 @@ func (f *processFabric) exchange(ctx context.Context, key string, members []int,
 	return all, nil
 }
 
-func (f *processFabric) segment(ctx context.Context, name string, index, size int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
+func (f *processFabric) segment(ctx context.Context, name string, index int, ranks []int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
 	fd, err := wait.NewEventFD()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { _ = unix.Close(fd) }() // the segment holds a duplicate
-	s, err := hostmem.Join(ctx, hostmem.Config{Name: name, Index: index, Size: size, Bytes: g.Bytes(), ArenaBytes: arenaBytes, EventFD: fd, Prepare: f.prepare(g), Stranger: f.stranger})
+	s, err := hostmem.Join(ctx, hostmem.Config{Name: name, Index: index, Size: len(ranks), Bytes: g.Bytes(), ArenaBytes: arenaBytes, EventFD: fd, Prepare: f.prepare(g), Stranger: f.stranger})
 	if err != nil {
 		return nil, nil, err
 	}
-	bells := make([]wait.Bell, size)
+	f.watchMates(s, ranks)
+	bells := make([]wait.Bell, len(ranks))
 	for i := range bells {
 		bells[i] = wait.NewShared(g.Bell(s.Base(), i), s.EventFD(i))
 	}
@@ -271,5 +273,6 @@ func sharing(seats []bootstrap.Seat, self int) (ranks, processors int, crowded b
 }
 
 func (f *processFabric) close(ctx context.Context) error {
+	f.mates.close()
 	return errors.Join(f.transport_.Close(), f.session.Close(ctx))
 }

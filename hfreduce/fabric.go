@@ -21,9 +21,9 @@ type fabric interface {
 	info(rank int) (ri RankInfo, node string)
 	// exchange gathers what each member gives, in the order of members. The key is used once.
 	exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error)
-	// segment joins the members of a node in a segment of g.Bytes() bytes, this rank being the index-th of size, and
-	// returns it with the members' bells.
-	segment(ctx context.Context, name string, index, size int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error)
+	// segment joins the ranks of a node in a segment of g.Bytes() bytes, this rank being the index-th of them, and returns it
+	// with their bells.
+	segment(ctx context.Context, name string, index int, ranks []int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error)
 	// transport makes the links to ranks on other nodes.
 	transport() transport.Transport
 	// tell sends a verdict or a notice on a communicator to all other ranks, without waiting.

@@ -139,8 +139,8 @@ func (f *localFabric) exchange(ctx context.Context, key string, members []int, m
 	}
 }
 
-func (f *localFabric) segment(_ context.Context, name string, index, size int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
-	w := f.world
+func (f *localFabric) segment(_ context.Context, name string, index int, ranks []int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
+	w, size := f.world, len(ranks)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.segments[name]

@@ -39,6 +39,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"link":   roleLink,
 	"shrink": roleShrink, // shrink_test.go
 	"chaos":  roleChaos,  // chaos_test.go
+	"heir":   roleHeir,
 	// with GPUs, in device_process_test.go
 	"gpusum":  roleGPUSum,
 	"gpuspin": roleGPUSpin,
@@ -47,6 +48,10 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv(roleVariable) == roleIdle {
+		idle()
+		os.Exit(0)
+	}
 	if role := os.Getenv(roleVariable); role != "" {
 		if err := play(roles[role]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -46,6 +46,7 @@ const (
 	kindVerdict                  // hub: the rank that reported, scope, text
 	kindRollCall                 // rank: key, members, milliseconds that it waits, blob
 	kindRoll                     // hub: key, code, text, epoch, who came with their blobs
+	kindGone                     // rank: another rank whose process has ended, no scope, text
 )
 
 // code sorts failures for errors.Is.

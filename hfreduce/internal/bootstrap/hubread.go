@@ -57,6 +57,8 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 		return nil
 	case kindReport, kindAnswer, kindRollCall:
 		return h.consult(rank, k, body)
+	case kindGone:
+		return h.bury(rank, body)
 	case kindGoodbye:
 		m.left = true
 		h.withdraw(rank)
@@ -65,6 +67,32 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 		return nil
 	}
 	return fmt.Errorf("%w: unknown kind %d", errFrame, k)
+}
+
+// bury takes the word of a rank that the process of another one has ended. Its connection may be open still, in the hands of a
+// child that it forked. Who said goodbye has ended as it should.
+func (h *hub) bury(rank int, body []byte) error {
+	gone, _, text, err := parseAbort(body)
+	if err == nil && (gone == rank || gone >= len(h.members)) {
+		err = fmt.Errorf("%w: rank %d says that rank %d is gone", errFrame, rank, gone)
+	}
+	if err != nil {
+		return err
+	}
+	m := &h.members[gone]
+	if m.left || m.lost != nil {
+		return nil
+	}
+	if m.awaited {
+		m.awaited, m.backlog = false, nil
+		h.awaited--
+	}
+	h.lose(gone, errors.New(text))
+	if m.wire != nil {
+		m.wire.kill()
+	}
+	h.checkEmpty()
+	return nil
 }
 
 // answerTimeout is how long the hub waits for what the members of a case know. Who is alive answers at once, whatever its
@@ -172,7 +200,7 @@ func (h *hub) end(rank int, w *wire, cause error) {
 		h.arrived--
 		h.cfg.Logger.Warn("bootstrap: a rank left before all had met",
 			slog.Int("rank", rank), slog.String("process", m.process()), slog.Any("cause", cause))
-	case h.phase == phaseMet && !m.left:
+	case h.phase == phaseMet && !m.left && m.lost == nil:
 		h.lose(rank, cause)
 	}
 	h.checkEmpty()

@@ -34,7 +34,7 @@ type Session struct {
 	hubRank  int   // who that is
 	wire     *wire // to the hub; nil while another rank takes its place
 	lost     map[int]bool
-	later    [][]byte            // exchanges that were begun while there was no hub
+	later    [][]byte            // exchanges and ends of processes from when there was no hub
 	reports  map[string][]byte   // by scope, until there is a verdict
 	calls    map[string]*calling // roll calls in flight, by key
 	answers  func(scope, report string) string
@@ -98,6 +98,23 @@ func (s *Session) send(frame []byte) {
 // keeps it: only those who subscribe when it comes hear it, and of many at once only the latest.
 func (s *Session) Notify(scope, text string) {
 	s.send(abortFrame(kindNotice, s.rank, scope, text))
+}
+
+// ReportGone tells all ranks that the process of another rank has ended, which this rank knows otherwise than by a connection:
+// text says how. The rank is lost then, unless it had closed before. It does not block.
+func (s *Session) ReportGone(rank int, text string) {
+	frame := abortFrame(kindGone, rank, "", text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.wire == nil && rank != s.hubRank:
+		s.later = append(s.later, frame)
+	case s.wire == nil: // it is known already
+	case rank == s.hubRank:
+		s.wire.expire(errors.New(text)) // the reader tells
+	default:
+		s.wire.send(frame)
+	}
 }
 
 // Subscribe has call called for every event, also for those before, in order and one at a time, on a goroutine of the
