@@ -111,7 +111,8 @@ type Options struct {
 	Timeout time.Duration
 	// HeartbeatTimeout is how long a host may be unreachable before its ranks are lost, 2 seconds to 10 minutes; ranks may
 	// differ. Kernels answer for their processes: a rank that is stopped or busy on a host that answers is not lost, that is
-	// for Timeout to decide. 0: DefaultHeartbeatTimeout.
+	// for Timeout to decide. The kernel probes an idle host once a second, so a bound of few seconds takes a network that often
+	// loses packets for one that is cut. 0: DefaultHeartbeatTimeout.
 	HeartbeatTimeout time.Duration
 	// Fault injects faults, for tests of what a job does then: rules such as "delay=5ms rank=1 p=0.1; kill rank=2 call=3",
 	// which docs/testing.md lists. Give all ranks the same. Empty: none.

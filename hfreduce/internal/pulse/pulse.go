@@ -54,17 +54,17 @@ func (m *Monitor) Silent(s State, now time.Time) time.Duration {
 	return now.Sub(m.since)
 }
 
-// Interval returns how long to wait between two looks for a bound on the silence: about a second.
-func Interval(bound time.Duration) time.Duration { return min(bound/4, time.Second) }
+// Interval returns how long to wait between two looks for a bound on the silence.
+func Interval(bound time.Duration) time.Duration { return min(bound/4, time.Second/2) }
 
 // probing says how an idle connection is probed so that its end is known within a bound. The kernel counts in seconds.
 type probing struct{ idle, interval, count int }
 
-// probes probes soon, and often enough that one lost packet does no harm.
+// probes probes soon, and at least twice, so that one lost packet does no harm: of a bound of two seconds that makes three.
 func probes(bound time.Duration) probing {
 	seconds := int((bound + time.Second - 1) / time.Second)
 	p := probing{idle: max(1, seconds/4), interval: max(1, seconds/8)}
-	p.count = max(1, (seconds-p.idle)/p.interval)
+	p.count = max(2, (seconds-p.idle)/p.interval)
 	return p
 }
 
