@@ -60,7 +60,7 @@ func leaveHeir() (pid int, err error) {
 }
 
 // roleIdle is a process that is no rank, and is to be killed; it does not outlive a test that forgets it for long.
-const roleIdle = "idle"
+const roleIdle = "none"
 
 func idle() { time.Sleep(2 * time.Minute) }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -40,6 +41,10 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"shrink": roleShrink, // shrink_test.go
 	"chaos":  roleChaos,  // chaos_test.go
 	"heir":   roleHeir,
+	// in network namespaces, in netns_test.go
+	"steady": roleSteady,
+	"pause":  rolePause,
+	"idle":   roleUnused,
 	// with GPUs, in device_process_test.go
 	"gpusum":  roleGPUSum,
 	"gpuspin": roleGPUSpin,
@@ -165,8 +170,31 @@ func freePort(t testing.TB, host string) string {
 // child is one rank that is a process.
 type child struct {
 	*exec.Cmd
+	in    io.WriteCloser
 	lines *bufio.Scanner
 	out   bytes.Buffer
+}
+
+// run starts a rank's process.
+func run(t *testing.T, cmd *exec.Cmd, env ...string) *child {
+	t.Helper()
+	c := &child{Cmd: cmd}
+	c.Env = append(os.Environ(), env...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.Stderr = &c.out
+	stdout, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.in, err = c.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	c.lines = bufio.NewScanner(stdout)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	return c
 }
 
 // spawn starts the ranks of a job as processes.
@@ -185,25 +213,18 @@ func spawnWith(t *testing.T, role string, nodeOf []int, own func(rank int) []str
 	rendezvous := freePort(t, "127.0.0.1")
 	children := make([]*child, len(nodeOf))
 	for r, node := range nodeOf {
-		c := &child{Cmd: exec.Command(exe)}
-		c.Env = append(os.Environ(), roleVariable+"="+role, "HFREDUCE_LOG=error",
-			"HFREDUCE_RANK="+strconv.Itoa(r), "HFREDUCE_WORLD_SIZE="+strconv.Itoa(len(nodeOf)),
-			"HFREDUCE_RENDEZVOUS="+rendezvous, "HFREDUCE_JOB_ID="+t.Name(), "HFREDUCE_SECRET=test", fmt.Sprintf("HFREDUCE_NODE=node%d", node))
-		c.Env = append(c.Env, own(r)...)
-		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		c.Stderr = &c.out
-		stdout, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.lines = bufio.NewScanner(stdout)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Process.Kill() })
-		children[r] = c
+		env := append(rankEnvironment(t, role, rendezvous, r, len(nodeOf)), fmt.Sprintf("HFREDUCE_NODE=node%d", node))
+		children[r] = run(t, exec.Command(exe), append(env, own(r)...)...)
 	}
 	return children
+}
+
+// rankEnvironment is what tells a process which rank of a test it is.
+func rankEnvironment(t *testing.T, role, rendezvous string, rank, worldSize int) []string {
+	return []string{
+		roleVariable + "=" + role, "HFREDUCE_LOG=error", "HFREDUCE_RANK=" + strconv.Itoa(rank), "HFREDUCE_WORLD_SIZE=" + strconv.Itoa(worldSize),
+		"HFREDUCE_RENDEZVOUS=" + rendezvous, "HFREDUCE_JOB_ID=" + t.Name(), "HFREDUCE_SECRET=test",
+	}
 }
 
 func TestProcesses(t *testing.T) {

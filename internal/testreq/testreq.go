@@ -29,6 +29,7 @@ func Features() map[string]string {
 	return map[string]string{
 		"avx2":     "a CPU with AVX2 and FMA",
 		"avx512":   "a CPU with AVX-512 F, BW, VL and DQ",
+		"clsbpf":   "the kernel's packet classifier of BPF programs (cls_bpf) and tc",
 		"cores":    "as many CPU cores as the test says",
 		"cuda":     "an NVIDIA GPU and its driver",
 		"fakecuda": "the fake CUDA library, which fails on demand (without HFREDUCE_TEST_CUDA=real)",
@@ -36,7 +37,8 @@ func Features() map[string]string {
 		"ipv6":     "an IPv6 loopback address",
 		"memops":   "stream memory operations of the GPU's driver",
 		"memory":   "as much free memory as the test says",
-		"netns":    "the right to make network namespaces (root) and iproute2",
+		"netem":    "the kernel's network emulator (sch_netem) and tc",
+		"netns":    "the right to make network namespaces (root) and iproute2, and HFREDUCE_TEST_NETNS=1 (make test-netns)",
 		"numa":     "a kernel with NUMA memory policies, and CAP_SYS_NICE in a container",
 		"rdmabed":  "the virtual machine of testdata/rdmavm (make test-rdma)",
 		"tools":    "the program that the test says, on the PATH",

@@ -36,11 +36,11 @@ func TestWaitingRankLooksAtLinks(t *testing.T) {
 		bound, timeout, rung time.Duration // rung: others wake the rank so often; 0: never
 		looks                []time.Duration
 	}{
-		{"alone", 8 * s, 0, 0, []time.Duration{s, 2 * s, 3 * s, 4 * s}},
-		{"with a short bound", 2 * s, 0, 0, []time.Duration{s / 2, s, 3 * s / 2, 2 * s, 5 * s / 2, 3 * s, 7 * s / 2, 4 * s}},
-		{"often awake", 8 * s, 0, 300 * time.Millisecond, []time.Duration{s, 2 * s, 3 * s, 4 * s}},
-		{"with a deadline that is farther", 8 * s, 3 * s, 0, []time.Duration{s, 2 * s, 3 * s, 4 * s}},
-		{"with a nearer one", 8 * s, s / 2, 0, []time.Duration{s, 2 * s, 3 * s, 4 * s}},
+		{"alone", 8 * s, 0, 0, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
+		{"with a short bound", s, 0, 0, []time.Duration{s / 4, s / 2, 3 * s / 4, s, 5 * s / 4, 3 * s / 2, 7 * s / 4, 2 * s}},
+		{"often awake", 8 * s, 0, 150 * time.Millisecond, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
+		{"with a deadline that is farther", 8 * s, 3 * s, 0, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
+		{"with a nearer one", 8 * s, s / 4, 0, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
 		{"without a bound", 0, s, 0, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestWaitingRankLooksAtLinks(t *testing.T) {
 				p := &patient{begin: time.Now()}
 				e := &Engine{cfg: Config{Silence: c.bound}, probers: []prober{{p, 3}}}
 				var w watch
-				for time.Since(p.begin) < 4*s+s/10 {
+				for time.Since(p.begin) < 2*s+s/10 {
 					nap, err := e.lookAtLinks(&w, c.timeout)
 					if err != nil {
 						t.Fatal(err)
