@@ -210,7 +210,7 @@ func (m *linkMeasurement) measure(ctx context.Context) (r linkReport, err error)
 	c, t := m.comm, m.test
 	cfg := probe.Config{
 		Kind: probe.Kind(t.Mode), First: c.rank == t.From, Sizes: t.Sizes, Window: t.Window, Iters: t.Iters, Warmup: t.Warmup,
-		Check: t.Check, Policy: c.fabric.policy(), Timeout: max(0, c.opts.Timeout),
+		Check: t.Check, Policy: c.fabric.policy(), Timeout: max(0, c.opts.Timeout), Silence: c.opts.HeartbeatTimeout,
 	}
 	memory, err := c.Alloc(2 * int64(cfg.Bytes()))
 	if err != nil {

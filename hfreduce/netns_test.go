@@ -114,6 +114,18 @@ func rolePause(ctx context.Context, c *Comm) error {
 	return nil
 }
 
+// rolePath measures the link from rank 1 to rank 2 for as long as that goes.
+func rolePath(ctx context.Context, c *Comm) error {
+	test := LinkTest{From: 1, To: 2, Mode: LinkBoth, Sizes: []int{1 << 20}, Window: 4, Iters: 10}
+	if _, err := c.MeasureLink(ctx, test); err != nil {
+		return err
+	}
+	fmt.Println("running")
+	test.Iters = MaxLinkIters
+	_, err := c.MeasureLink(ctx, test)
+	return ended(err)
+}
+
 // roleUnused sums once and then only has its communicator, until that breaks.
 func roleUnused(ctx context.Context, c *Comm) error {
 	if _, err := sumRound(ctx, c, vector(), 0, 0); err != nil {
@@ -240,7 +252,7 @@ func partition(t *testing.T, f breakage, role string, bound time.Duration) {
 // TestNetnsPathLost: two hosts cannot reach each other any more, and both reach rank 0. All ranks must hear of it, and of
 // which path it is.
 func TestNetnsPathLost(t *testing.T) {
-	for _, role := range []string{"steady", "pause"} {
+	for _, role := range []string{"steady", "pause", "path"} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			const bound = 2 * time.Second

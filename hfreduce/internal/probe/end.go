@@ -34,13 +34,18 @@ type end struct {
 	at, n   int                 // those that were not looked at
 	early   []transport.Event   // messages of the next phase, which the other end may have begun; at most Window
 	backoff wait.Backoff
-	looks   uint      // that found nothing
-	idle    time.Time // when the backoff first ran out since the latest event
+	looks   uint             // that found nothing
+	idle    time.Time        // when the backoff first ran out since the latest event
+	looked  time.Time        // when the link was last asked whether the other host answers, since then
+	prober  transport.Prober // nil if it is not to be asked
 }
 
 func newEnd(ctx context.Context, cfg *Config, link transport.Link, out, in []byte) *end {
 	e := &end{cfg: cfg, ctx: ctx, link: link, out: cfg.areas(out), in: cfg.areas(in), window: uint64(cfg.Window), backoff: wait.NewBackoff(cfg.Policy)}
 	e.early = make([]transport.Event, 0, cfg.Window)
+	if cfg.Silence > 0 {
+		e.prober, _ = link.(transport.Prober)
+	}
 	for i := range e.out { // no page is missing later
 		fill(e.out[i], uint64(i))
 		clear(e.in[i])
@@ -192,12 +197,15 @@ func (e *end) rest() error {
 		return nil
 	}
 	e.backoff.Reset() // never sleep
+	now := time.Now()
 	switch {
-	case e.cfg.Timeout == 0:
 	case e.idle.IsZero():
-		e.idle = time.Now()
-	case time.Since(e.idle) > e.cfg.Timeout:
+		e.idle, e.looked = now, now
+	case e.cfg.Timeout > 0 && now.Sub(e.idle) > e.cfg.Timeout:
 		return &StallError{Peer: e.link.Peer(), After: e.cfg.Timeout}
+	case e.prober != nil && now.Sub(e.looked) >= min(e.cfg.Silence/4, time.Second/2):
+		e.looked = now
+		return e.prober.Alive(e.cfg.Silence)
 	}
 	return nil
 }

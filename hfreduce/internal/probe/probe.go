@@ -51,6 +51,7 @@ type Config struct {
 
 	Policy  wait.Policy
 	Timeout time.Duration // without any event, before Run gives up; 0: none
+	Silence time.Duration // of the link (transport.Prober), before it counts as broken; 0: nobody looks
 }
 
 // Figure is what one end found out about a size.

@@ -122,3 +122,36 @@ func TestLatency(t *testing.T) {
 		t.Errorf("one sample: %+v", got)
 	}
 }
+
+// silent is a link whose peer's host does not answer.
+type silent struct {
+	transport.Link
+	bounds []time.Duration
+}
+
+func (s *silent) Poll([]transport.Event) (int, error) { return 0, nil }
+
+func (s *silent) Alive(bound time.Duration) error {
+	if s.bounds = append(s.bounds, bound); len(s.bounds) == 3 {
+		return transport.ErrPeerLost
+	}
+	return nil
+}
+
+// A link is asked from time to time whether the other host answers, and only if somebody wants to know.
+func TestWaitingEndAsksTheLink(t *testing.T) {
+	for _, wanted := range []bool{true, false} {
+		both := ends(t, Config{Kind: OneWay, Sizes: []int{500}, Window: 1, Timeout: 100 * time.Millisecond})
+		link := &silent{Link: both[0].link}
+		both[0].link = link
+		if wanted {
+			both[0].prober, both[0].cfg.Silence = link, 4*time.Millisecond
+		}
+		err := both[0].receive()
+		var stall *StallError
+		if asked := len(link.bounds); wanted && (!errors.Is(err, transport.ErrPeerLost) || asked != 3 || link.bounds[0] != 4*time.Millisecond) ||
+			!wanted && (!errors.As(err, &stall) || asked != 0) {
+			t.Errorf("wanted %t: asked %d times, %v", wanted, asked, err)
+		}
+	}
+}
