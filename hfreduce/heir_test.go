@@ -72,6 +72,7 @@ func TestKilledRankWithHeirs(t *testing.T) {
 		victim int
 	}{
 		{"one node", blocks(3, 1), 2}, {"one node, rank 0", blocks(3, 1), 0}, {"two nodes", blocks(4, 2), 1}, {"two nodes, the other", blocks(4, 2), 2},
+		{"two nodes, rank 0", blocks(4, 2), 0}, {"rank 0, and rank 1 does not see it", []int{0, 1, 0, 1}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

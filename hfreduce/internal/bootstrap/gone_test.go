@@ -4,6 +4,7 @@ package bootstrap
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 )
 
@@ -39,14 +40,46 @@ func TestReportGone(t *testing.T) {
 	mustExchange(t, []*Session{ss[0], ss[1], ss[3]}, "without it", []int{0, 1, 3})
 }
 
-// Of the end of the hub nobody can be told by it: the rank that saw it leaves it as if the connection had ended.
-func TestReportRankZeroGone(t *testing.T) {
-	ss := world(t, job(t, 2))
-	c := watch(ss[1])
-	ss[1].ReportGone(0, "its process has ended")
-	if e := next(t, c); e.Kind != PeerLost || e.Rank != 0 || e.Text != "its process has ended" {
+// Of the end of the hub, whose connections are open still, nobody can be told by it. Whichever rank saw it, all others leave the
+// hub with it and have a new one.
+func TestReportHubGone(t *testing.T) {
+	for _, witness := range []int{1, 2, 3} { // 1 is the next hub
+		t.Run(fmt.Sprint("rank ", witness, " saw it"), func(t *testing.T) {
+			ss := world(t, job(t, 4))
+			left := ss[1:]
+			var events []chan Event
+			for _, s := range left {
+				events = append(events, watch(s))
+			}
+			ss[0].hub.mu.Lock() // from here on it is dead, with its connections open
+			defer ss[0].hub.mu.Unlock()
+			ss[witness].ReportGone(0, "its process has ended")
+			for i, c := range events {
+				if e := next(t, c); e.Kind != PeerLost || e.Rank != 0 || e.Text != "its process has ended" {
+					t.Errorf("rank %d: %+v", i+1, e)
+				}
+			}
+			mustExchange(t, left, "with the new one", []int{1, 2, 3})
+			for _, s := range left {
+				if s.Hub() != 1 {
+					t.Errorf("rank %d: the hub is rank %d", s.rank, s.Hub())
+				}
+			}
+		})
+	}
+}
+
+// Who comes over because it lost its connection has not seen the hub end: nobody follows it.
+func TestNobodyFollowsALostConnection(t *testing.T) {
+	ss := world(t, job(t, 4))
+	one := watch(ss[1])
+	ss[1].mu.Lock()
+	ss[1].wire.expire(errors.New("cut"))
+	ss[1].mu.Unlock()
+	if e := next(t, one); e.Kind != PeerLost || e.Rank != 0 || e.Text != "cut" {
 		t.Errorf("got %+v", e)
 	}
+	mustExchange(t, []*Session{ss[0], ss[2], ss[3]}, "without it", []int{0, 2, 3})
 }
 
 // Nobody reports himself, or a rank that does not exist: what does is not of this program.

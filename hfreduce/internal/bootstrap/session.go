@@ -34,6 +34,7 @@ type Session struct {
 	hubRank  int   // who that is
 	wire     *wire // to the hub; nil while another rank takes its place
 	lost     map[int]bool
+	saw      sighting            // that the hub has ended, until there is another one
 	later    [][]byte            // exchanges and ends of processes from when there was no hub
 	reports  map[string][]byte   // by scope, until there is a verdict
 	calls    map[string]*calling // roll calls in flight, by key
@@ -61,7 +62,7 @@ func newSession(j *joining, peers []PeerInfo) *Session {
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	if s.hub == nil {
-		s.listener.Handle(hello.Control, notHub())
+		s.listener.Handle(hello.Control, s.notHub())
 	}
 	s.wg.Go(j.wire.run)
 	s.wg.Go(func() { s.read(j.wire) })
@@ -111,6 +112,7 @@ func (s *Session) ReportGone(rank int, text string) {
 		s.later = append(s.later, frame)
 	case s.wire == nil: // it is known already
 	case rank == s.hubRank:
+		s.saw = sighting{rank, text}
 		s.wire.expire(errors.New(text)) // the reader tells
 	default:
 		s.wire.send(frame)

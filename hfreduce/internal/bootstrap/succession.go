@@ -89,11 +89,9 @@ func (s *Session) comeOver(next int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.life, s.cfg.pace.succession)
 	defer cancel()
 	h := hello.Hello{Purpose: hello.Control, PeerRank: next, Token: s.claim()}
-	id := s.cfg.identity()
-	id.Rank = s.rank
 	var last error // that says more than that time is over
 	for pause := firstBackoff; ; pause = min(2*pause, s.cfg.pace.backoff) {
-		conn, err := s.reach(ctx, next, id, h)
+		conn, err := s.reach(ctx, next, h)
 		switch {
 		case err == nil:
 			return conn, nil
@@ -119,7 +117,9 @@ func (s *Session) comeOver(next int) (net.Conn, error) {
 }
 
 // reach tries a rank's addresses in turn.
-func (s *Session) reach(ctx context.Context, rank int, id hello.Identity, h hello.Hello) (conn net.Conn, err error) {
+func (s *Session) reach(ctx context.Context, rank int, h hello.Hello) (conn net.Conn, err error) {
+	id := s.cfg.identity()
+	id.Rank = s.rank
 	err = errors.New("no address of it is known")
 	for _, addr := range s.peers[rank].Addrs {
 		if conn, _, err = hello.Dial(ctx, addr.String(), id, h); err == nil {
@@ -133,21 +133,20 @@ func (s *Session) reach(ctx context.Context, rank int, id hello.Identity, h hell
 	return nil, err
 }
 
-// notHub refuses those who come over to a rank that has not lost its hub, or not yet: they try again for a while.
-func notHub() hello.Handler {
-	return hello.Handler{Admit: func(hello.Hello) error { return errNotHub }, Serve: func(_ hello.Hello, conn net.Conn) { conn.Close() }}
-}
-
 // takeOver makes this rank the hub and returns its own way to it.
 func (s *Session) takeOver() net.Conn {
 	s.mu.Lock()
 	h := newSuccessor(s.cfg, s.peers, s.lost)
 	s.hub = h
+	seen := s.saw.how != ""
 	s.mu.Unlock()
 	s.log.Info("bootstrap: this rank is the control channel's hub now", "rank", s.rank)
 	mine, hubs := net.Pipe()
 	h.comeOver(s.rank, hubs)
 	s.listener.Handle(hello.Control, h.succession(s.peers))
+	if seen {
+		s.wg.Go(s.summon)
+	}
 	return mine
 }
 
@@ -158,6 +157,9 @@ func (s *Session) install(hub int, conn net.Conn) *wire {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wire, s.hubRank = w, hub
+	if s.hub == nil { // else it summons others by it
+		s.saw = sighting{}
+	}
 	for _, frame := range s.reports {
 		w.send(frame)
 	}
@@ -194,18 +196,30 @@ func (s *Session) breakOff(f *failure) {
 	}
 }
 
-// claim says which process of the job comes over.
+// claim is what a rank says that comes over: which process of the job it is, and whether it saw the former hub end.
+type claim struct {
+	host string
+	pid  int
+	saw  sighting
+}
+
 func (s *Session) claim() []byte {
+	s.mu.Lock()
+	saw := s.saw
+	s.mu.Unlock()
 	var e encoder
 	e.text(s.peers[s.rank].Host, maxName)
 	e.u32(s.peers[s.rank].PID)
+	e.u32(saw.rank)
+	e.text(saw.how, maxName)
 	return e
 }
 
-func parseClaim(token []byte) (host string, pid int, err error) {
+func parseClaim(token []byte) (c claim, err error) {
 	d := decoder{rest: token}
-	host, pid = d.text(maxName), d.u32(math.MaxInt32)
-	return host, pid, d.end()
+	c.host, c.pid = d.text(maxName), d.u32(math.MaxInt32)
+	c.saw = sighting{d.u32(maxWorldSize - 1), d.text(maxName)}
+	return c, d.end()
 }
 
 // newSuccessor returns the hub of a rank that takes the place of one that is lost.
@@ -236,12 +250,12 @@ func newSuccessor(cfg Config, peers []PeerInfo, lost map[int]bool) *hub {
 func (h *hub) succession(peers []PeerInfo) hello.Handler {
 	return hello.Handler{
 		Admit: func(hi hello.Hello) error {
-			host, pid, err := parseClaim(hi.Token)
+			c, err := parseClaim(hi.Token)
 			if err != nil {
 				return err
 			}
-			if hi.Rank >= len(peers) || peers[hi.Rank].Host != host || peers[hi.Rank].PID != pid {
-				return fmt.Errorf("pid %d on %s is not rank %d of this job", pid, host, hi.Rank)
+			if hi.Rank >= len(peers) || peers[hi.Rank].Host != c.host || peers[hi.Rank].PID != c.pid {
+				return fmt.Errorf("pid %d on %s is not rank %d of this job", c.pid, c.host, hi.Rank)
 			}
 			h.mu.Lock()
 			defer h.mu.Unlock()
