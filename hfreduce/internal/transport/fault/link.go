@@ -277,3 +277,14 @@ func (l *redirecting) Redirect(landing, seq uint32, area []byte) bool {
 	l.elsewhere[landing] = redirect{seq, area}
 	return true
 }
+
+// Alive implements transport.Prober. An inner link that is none is alive.
+func (l *link) Alive(bound time.Duration) error {
+	if l.err != nil {
+		return l.err
+	}
+	if p, ok := l.Link.(transport.Prober); ok {
+		return p.Alive(bound)
+	}
+	return nil
+}

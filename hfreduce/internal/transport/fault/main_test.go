@@ -3,9 +3,12 @@
 package fault
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -189,6 +192,27 @@ func TestOptionalInterfaces(t *testing.T) {
 		}
 		if _, has := l.(transport.Redirector); has != redirects {
 			t.Errorf("%T: the wrapper is a Redirector: %v", in, has)
+		}
+	}
+}
+
+// probed is a link whose peer's host is silent.
+type probed struct{ transport.Link }
+
+func (probed) Alive(bound time.Duration) error {
+	return fmt.Errorf("silent for %v: %w", bound, transport.ErrPeerLost)
+}
+
+// TestAlive: the inner link is asked, if it can be.
+func TestAlive(t *testing.T) {
+	plan := mustParse(t, "drop p=0.5")
+	ends := memPair(t, "")
+	faulty := &Transport{Transport: memWorld(t, 2)[0], cfg: Config{Plan: plan}, pairs: map[int]*pair{}}
+	for _, in := range []transport.Link{ends[0].link, probed{ends[0].link}} {
+		_, want := in.(transport.Prober)
+		err := faulty.wrap(in, &transport.LinkConfig{}, []int{0}, nil).(transport.Prober).Alive(time.Second)
+		if got := errors.Is(err, transport.ErrPeerLost); got != want || want && err.Error() != "silent for 1s: "+transport.ErrPeerLost.Error() {
+			t.Errorf("%T: %v", in, err)
 		}
 	}
 }

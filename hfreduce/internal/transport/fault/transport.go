@@ -109,7 +109,7 @@ func (p *Plan) between(self, peer int) (out, in []int) {
 	return out, in
 }
 
-// wrap returns a link with faults. It has the optional interfaces of the inner one.
+// wrap returns a link with faults. It has the optional interfaces of the inner one, and transport.Prober.
 func (t *Transport) wrap(inner transport.Link, cfg *transport.LinkConfig, out, in []int) transport.Link {
 	l := newLink(t, inner, cfg, out, in)
 	redirector, redirects := inner.(transport.Redirector)
