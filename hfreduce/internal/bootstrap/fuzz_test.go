@@ -72,11 +72,23 @@ func FuzzParseArrival(f *testing.F) {
 	})
 }
 
+func FuzzParseClaim(f *testing.F) {
+	f.Add((&claim{host: "h", pid: 7}).encode())
+	f.Add((&claim{"h", 7, sighting{3, "its process has ended"}}).encode())
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, token []byte) {
+		if c, err := parseClaim(token); err == nil && !bytes.Equal(c.encode(), token) {
+			t.Errorf("%x came back as %x", token, c.encode())
+		}
+	})
+}
+
 // FuzzControl feeds whatever a member or a hub might send into the readers of both sides.
 func FuzzControl(f *testing.F) {
 	for _, seed := range [][]byte{
 		exchangeFrame("k", []int{0, 1}, []byte("part")), resultFrame("k", nil, [][]byte{{1}, nil}),
 		resultFrame("k", failuref(codeLost, "lost"), nil), abortFrame(kindAbort, 3, "scope", "text"), abortFrame(kindLost, 3, "", "text"),
+		abortFrame(kindGone, 3, "", "text"),
 		failedFrame(failuref(codeTimeout, "late")), waitingFrame("waiting for rank 1"), newFrame(kindGoodbye, nil),
 		tableFrame([]PeerInfo{{Rank: 0, Host: "h", Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:5")}}}),
 	} {
@@ -110,7 +122,7 @@ func parseAs(t *testing.T, k kind, body []byte) {
 		if key, f, blobs, err := parseResult(body); err == nil && f != nil {
 			again = resultFrame(key, f, blobs)
 		}
-	case kindAbort, kindLost:
+	case kindAbort, kindLost, kindGone:
 		if rank, scope, text, err := parseAbort(body); err == nil {
 			again = abortFrame(k, rank, scope, text)
 		}

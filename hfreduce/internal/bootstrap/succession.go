@@ -203,15 +203,20 @@ type claim struct {
 	saw  sighting
 }
 
+// claim returns this rank's.
 func (s *Session) claim() []byte {
 	s.mu.Lock()
-	saw := s.saw
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	me := &s.peers[s.rank]
+	return (&claim{me.Host, me.PID, s.saw}).encode()
+}
+
+func (c *claim) encode() []byte {
 	var e encoder
-	e.text(s.peers[s.rank].Host, maxName)
-	e.u32(s.peers[s.rank].PID)
-	e.u32(saw.rank)
-	e.text(saw.how, maxName)
+	e.text(c.host, maxName)
+	e.u32(c.pid)
+	e.u32(c.saw.rank)
+	e.text(c.saw.how, maxName)
 	return e
 }
 
