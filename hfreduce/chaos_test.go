@@ -52,41 +52,44 @@ func roleChaos(ctx context.Context, c *Comm) error {
 	if err != nil {
 		return err
 	}
-	rng := rand.New(rand.NewPCG(seed, 0))
-	said := last{}
+	took, err := sumAtRandom(ctx, c, rand.New(rand.NewPCG(seed, 0)))
+	if err == nil { // nothing happened
+		return nil
+	}
+	var fault *FaultError
+	if !errors.As(err, &fault) {
+		return err
+	}
+	if err := c.Close(ctx); err != nil {
+		return err
+	}
+	b, err := json.Marshal(last{Kind: fault.Err.Error(), Culprits: fault.Culprits, Text: fault.Text, Took: took, Left: descriptors()})
+	if err != nil {
+		return err
+	}
+	fmt.Println(string(b))
+	os.Exit(0) // play would close the Comm again
+	return nil
+}
+
+// sumAtRandom returns the first error, and how long the call took.
+func sumAtRandom(ctx context.Context, c *Comm, rng *rand.Rand) (took time.Duration, err error) {
 	for range chaosCalls {
 		x := make([]int32, rng.IntN(1<<rng.IntN(20)))
 		for i := range x {
 			x[i] = int32(i)
 		}
 		begin := time.Now()
-		if err = c.AllReduce(ctx, Host(x), Host(x), Sum); err != nil {
-			said.Took = time.Since(begin)
-			break
+		if err := c.AllReduce(ctx, Host(x), Host(x), Sum); err != nil {
+			return time.Since(begin), err
 		}
 		for i := range x {
 			if x[i] != int32(i*c.WorldSize()) {
-				return fmt.Errorf("rank %d: element %d of %d is %d, want %d", c.Rank(), i, len(x), x[i], i*c.WorldSize())
+				return 0, fmt.Errorf("rank %d: element %d of %d is %d, want %d", c.Rank(), i, len(x), x[i], i*c.WorldSize())
 			}
 		}
 	}
-	var fault *FaultError
-	if errors.As(err, &fault) {
-		said.Kind, said.Culprits, said.Text = fault.Err.Error(), fault.Culprits, fault.Text
-	} else if err != nil {
-		return err
-	}
-	if err == nil { // whoever is to be stopped has been late
-		return nil
-	}
-	if err := c.Close(ctx); err != nil {
-		return err
-	}
-	said.Left = descriptors()
-	b, err := json.Marshal(said)
-	fmt.Println(string(b))
-	os.Exit(0) // play would close the Comm again
-	return err
+	return 0, nil
 }
 
 // descriptors lists this process's sockets and shared memory.

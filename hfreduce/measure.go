@@ -222,7 +222,12 @@ func (m *linkMeasurement) measure(ctx context.Context) (r linkReport, err error)
 	if err != nil {
 		return r, fmt.Errorf("connect: %w", err)
 	}
-	defer func() { err = errors.Join(err, link.Close()) }()
+	defer func() {
+		if err != nil {
+			err = m.settle(ctx, err) // first, or the peer sees the link end and does not know why
+		}
+		err = errors.Join(err, link.Close())
+	}()
 	if s, ok := link.(transport.Selective); ok && !s.Sends(out) {
 		return r, fmt.Errorf("%s can't send from memory of Alloc, %d bytes: it could not be registered", link.Transport(), len(memory.Bytes()))
 	}
