@@ -27,7 +27,8 @@ type SoakConfig struct {
 	// Bound is how long a call may take until it ends, with its result or an error.
 	Bound time.Duration
 
-	hooks hooks
+	bursts int // not 0: tests go on with a communicator for so many bursts, whatever the time
+	hooks  hooks
 }
 
 // Bounds of SoakConfig.
@@ -74,8 +75,8 @@ type SoakCount struct {
 func (s SoakSummary) Failed() bool { return s.Wrong > 0 || s.Amiss > 0 }
 
 // Soak runs random collectives on this process's ranks, which are cfg.Threads in number and consecutive. Rank 0 of those
-// that are left reports. It replaces elements of comms by the communicators with which their ranks went on. An error means
-// that a rank could not be run to the end, which is not closed then.
+// that are left reports. It closes the communicators, each as soon as its rank is through. An error means that a rank could
+// not be run to the end.
 func Soak(ctx context.Context, cfg SoakConfig, comms []*hfreduce.Comm, out Output) (SoakSummary, error) {
 	if err := cfg.Validate(); err != nil {
 		return SoakSummary{}, fmt.Errorf("bench soak: %w: %w", hfreduce.ErrInvalid, err)
@@ -104,8 +105,7 @@ func Soak(ctx context.Context, cfg SoakConfig, comms []*hfreduce.Comm, out Outpu
 		return SoakSummary{Amiss: 1}, err
 	}
 	var sum SoakSummary
-	for i, r := range ranks {
-		comms[i] = r.world
+	for _, r := range ranks {
 		sum.add(r.summary)
 	}
 	return sum, firstCause(errs)
@@ -129,9 +129,4 @@ func injected(err error) bool {
 		}
 	}
 	return false
-}
-
-// shrink returns the communicator with which the ranks that are left go on.
-func shrink(context.Context, *hfreduce.Comm) (*hfreduce.Comm, error) {
-	return nil, fmt.Errorf("going on after a fault: %w", hfreduce.ErrNotSupported)
 }

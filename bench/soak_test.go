@@ -4,7 +4,6 @@ package bench
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"reflect"
 	"slices"
@@ -19,28 +18,16 @@ import (
 // soak runs a soak on ranks of this process and closes them.
 func soak(t *testing.T, nodeOf []int, cfg SoakConfig, o hfreduce.Options) (SoakSummary, string, error) {
 	t.Helper()
-	o.CUDA, o.Timeout = hfreduce.CUDAOff, 2*time.Second
-	if !cfg.Faults {
+	if o.CUDA = hfreduce.CUDAOff; o.Timeout == 0 {
 		o.Timeout = 30 * time.Second
 	}
 	comms, err := hfreduce.NewLocal(nodeOf, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Threads, cfg.Bound = len(comms), o.Timeout+20*time.Second
+	cfg.Duration, cfg.Threads, cfg.Bound = time.Hour, len(comms), o.Timeout+20*time.Second
 	var table, diagnostics bytes.Buffer
 	summary, err := Soak(t.Context(), cfg, comms, Output{Table: &table, Diagnostics: &diagnostics})
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	closed := make(chan error)
-	for _, c := range comms {
-		go func() { closed <- c.Close(ctx) }()
-	}
-	for range comms {
-		if err := <-closed; err != nil && !cfg.Faults {
-			t.Error(err)
-		}
-	}
 	return summary, table.String() + diagnostics.String(), err
 }
 
@@ -48,7 +35,7 @@ func TestSoak(t *testing.T) {
 	for name, nodeOf := range map[string][]int{"1x1": {0}, "1x3": {0, 0, 0}, "3x1": {0, 1, 2}, "uneven": {0, 0, 1, 2, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := SoakConfig{Duration: 300 * time.Millisecond, Seed: 5, MaxBytes: 64 << 10}
+			cfg := SoakConfig{Seed: 5, MaxBytes: 64 << 10, bursts: 80}
 			s, said, err := soak(t, nodeOf, cfg, hfreduce.Options{ChunkBytes: 4096, Slots: 4})
 			if err != nil || s.Failed() || s.Ranks != len(nodeOf) || s.Breaks != 0 {
 				t.Fatalf("%+v, %v\n%s", s, err, said)
@@ -57,7 +44,7 @@ func TestSoak(t *testing.T) {
 			for _, c := range s.Collectives {
 				calls += c.Calls
 			}
-			if calls < 8 || !strings.HasPrefix(said, "# hfreduce soak: seed 5, ") || !strings.Contains(said, "wrong results: 0, amiss: 0 OK\n") {
+			if calls < 80 || !strings.HasPrefix(said, "# hfreduce soak: seed 5, ") || !strings.Contains(said, "wrong results: 0, amiss: 0 OK\n") {
 				t.Errorf("%d calls:\n%s", calls, said)
 			}
 		})
@@ -68,7 +55,7 @@ func TestSoak(t *testing.T) {
 func TestSoakFindsWrongResults(t *testing.T) {
 	var left atomic.Int64
 	left.Store(100)
-	cfg := SoakConfig{Duration: time.Minute, Seed: 1, MaxBytes: 4096}
+	cfg := SoakConfig{Seed: 1, MaxBytes: 4096}
 	cfg.hooks.corrupt = func(_ Collective, rank int, _ bool, w window) {
 		if b := w.payload(); rank == 1 && len(b) > 0 && left.Add(-1) == 0 {
 			b[len(b)/2] ^= 0x10
@@ -94,12 +81,13 @@ func TestSoakFaults(t *testing.T) {
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			cfg := SoakConfig{Duration: 500 * time.Millisecond, Seed: 9, MaxBytes: 16 << 10, Faults: true}
-			if breaks {
-				cfg.Duration = 5 * time.Second // it may take a while until the fault comes
+			cfg := SoakConfig{Seed: 9, MaxBytes: 16 << 10, Faults: true, bursts: 80}
+			o := hfreduce.Options{ChunkBytes: 4096, Fault: fault}
+			if strings.HasPrefix(fault, "half-close") {
+				o.Timeout = time.Second // nothing else finds it
 			}
-			s, said, err := soak(t, []int{0, 0, 1, 1}, cfg, hfreduce.Options{ChunkBytes: 4096, Fault: fault})
-			if err != nil || s.Failed() || s.Breaks > 0 != breaks {
+			s, said, err := soak(t, []int{0, 0, 1, 1}, cfg, o)
+			if err != nil || s.Failed() || s.Breaks > 0 != breaks || s.Ranks != 4 {
 				t.Errorf("%+v, %v\n%s", s, err, said)
 			}
 		})
@@ -109,12 +97,12 @@ func TestSoakFaults(t *testing.T) {
 // TestSoakFindsCorruption: bits that are flipped on the way fail the soak, also in what the ranks tell each other.
 func TestSoakFindsCorruption(t *testing.T) {
 	for fault, want := range map[string]string{
-		"corrupt after=40 p=0.2":               "wrong: ",
-		"corrupt=16 rank=0 seq=1 landing=0-99": "by which the ranks agree",
+		"corrupt after=40 p=0.2":          "wrong: ",
+		"corrupt=16 rank=0 seq=1 times=1": "by which the ranks agree",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			cfg := SoakConfig{Duration: 20 * time.Second, Seed: 3, MaxBytes: 16 << 10, Faults: true}
+			cfg := SoakConfig{Seed: 3, MaxBytes: 16 << 10, Faults: true}
 			s, said, err := soak(t, []int{0, 1, 2}, cfg, hfreduce.Options{ChunkBytes: 4096, Fault: fault})
 			if err != nil || s.Wrong == 0 || !strings.Contains(said, want) {
 				t.Errorf("%+v, %v\n%s", s, err, said)
@@ -125,7 +113,7 @@ func TestSoakFindsCorruption(t *testing.T) {
 
 // TestSoakWithoutFaults: an error that nobody expects fails the soak.
 func TestSoakWithoutFaults(t *testing.T) {
-	cfg := SoakConfig{Duration: 20 * time.Second, Seed: 9, MaxBytes: 16 << 10}
+	cfg := SoakConfig{Seed: 9, MaxBytes: 16 << 10}
 	s, said, err := soak(t, []int{0, 1}, cfg, hfreduce.Options{Fault: "reset after=40"})
 	if !errors.Is(err, hfreduce.ErrPeerLost) || !s.Failed() || !strings.Contains(err.Error(), "seed 9, communicator 0, burst ") {
 		t.Errorf("%+v, %v\n%s", s, err, said)
@@ -139,13 +127,10 @@ func TestSoakTellsLateErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
-	cfg := SoakConfig{Duration: 20 * time.Second, Seed: 2, MaxBytes: 4096, Faults: true, Threads: 2, Bound: 100 * time.Millisecond}
+	cfg := SoakConfig{Duration: time.Hour, Seed: 2, MaxBytes: 4096, Faults: true, Threads: 2, Bound: 100 * time.Millisecond}
 	s, err := Soak(t.Context(), cfg, comms, Output{Diagnostics: &said})
-	if err != nil || s.Amiss == 0 || !strings.Contains(said.String(), "more than 100ms") {
+	if s.Amiss == 0 || !strings.Contains(said.String(), "more than 100ms") {
 		t.Errorf("%+v, %v\n%s", s, err, said.String())
-	}
-	for _, c := range comms {
-		_ = c.Close(t.Context()) // broken
 	}
 }
 

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,28 +77,30 @@ func (s *soaker) run(ctx context.Context) error {
 	if s.first == 0 {
 		s.reportStart()
 	}
-	for ; ; s.epoch.Add(1) {
-		err := s.soak(ctx)
-		if err == nil {
-			break
-		}
-		if !s.cfg.Faults {
-			s.summary.Amiss++
-			return fmt.Errorf("bench soak: %v: %w", s, err)
-		}
-		goesOn, err := s.repair(ctx, err)
-		if err != nil {
-			s.summary.Amiss++
-			return fmt.Errorf("bench soak: %v: %w", s, err)
-		}
-		if !goesOn {
-			break
-		}
+	err := s.soakAll(ctx)
+	if err != nil {
+		s.summary.Amiss++
+		s.abort(err)
+		err = fmt.Errorf("bench soak: %v: %w", s, err)
 	}
 	if s.world.Rank() == 0 {
 		s.reportEnd()
 	}
-	return s.leave(ctx)
+	return cmp.Or(err, s.leave(ctx))
+}
+
+// soakAll soaks on the communicator, and on those that take its place.
+func (s *soaker) soakAll(ctx context.Context) error {
+	for {
+		err := s.soak(ctx)
+		if err == nil || !s.cfg.Faults {
+			return err
+		}
+		if goesOn, err := s.repair(ctx, err); err != nil || !goesOn {
+			return err
+		}
+		s.epoch.Add(1)
+	}
 }
 
 // patience is after how long a rank that does nothing is given up.
@@ -144,7 +147,7 @@ func (n *news) seal() uint64 { return mix(mix(mix(n.over)^n.wrong) ^ n.amiss) }
 // agree tells all ranks what each found and whether its time is over, and reports whether all stop.
 func (s *soaker) agree(ctx context.Context) (over bool, err error) {
 	mine := news{wrong: uint64(s.summary.Wrong), amiss: uint64(s.summary.Amiss)}
-	if time.Since(s.begin) >= s.cfg.Duration {
+	if s.over() {
 		mine.over = 1
 	}
 	mine.check = mine.seal()
@@ -169,7 +172,18 @@ func (s *soaker) agree(ctx context.Context) (over bool, err error) {
 	if s.world.Rank() == 0 {
 		s.out.Progress.Step(int(time.Since(s.begin).Seconds()), int(s.cfg.Duration.Seconds()), s.String())
 	}
-	return over, nil
+	if !over {
+		return false, nil
+	}
+	started = time.Now()
+	err = s.world.Barrier(ctx) // a rank that leaves alone lets the others wait
+	s.ended(started, err)
+	return err == nil, err
+}
+
+// over reports whether this rank has done enough.
+func (s *soaker) over() bool {
+	return time.Since(s.begin) >= s.cfg.Duration || s.cfg.bursts > 0 && s.number.Load() >= int64(s.cfg.bursts)
 }
 
 // errSpoilt ends a communicator whose ranks cannot tell each other what to do.
@@ -389,21 +403,18 @@ func (s *soaker) count(f *flight, err error) *SoakCount {
 // maxRepairs is how often a rank tries to go on after a fault: others may be lost meanwhile.
 const maxRepairs = 4
 
-// repair goes on after a fault, with the ranks that are left. It reports false where there is no way to, or no time.
+// repair goes on after a fault, with the ranks that are left. It reports false where there is no time to.
 func (s *soaker) repair(ctx context.Context, cause error) (goesOn bool, err error) {
 	s.summary.Breaks++
 	s.abort(cause)
-	if time.Since(s.begin) >= s.cfg.Duration {
-		return false, nil // the others see it so, too, or go on without this rank
+	if time.Since(s.begin) >= s.cfg.Duration+s.cfg.Bound {
+		return false, nil // the ranks cannot even agree to stop
 	}
 	var next *hfreduce.Comm
 	for range maxRepairs {
 		if next, err = s.shrink(ctx); err == nil || !injected(err) {
 			break
 		}
-	}
-	if errors.Is(err, hfreduce.ErrNotSupported) {
-		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("after %w: %w", cause, err)
@@ -420,10 +431,8 @@ func (s *soaker) shrink(ctx context.Context) (*hfreduce.Comm, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Bound)
 	defer cancel()
 	started := time.Now()
-	next, err := shrink(ctx, s.world)
-	if !errors.Is(err, hfreduce.ErrNotSupported) {
-		s.ended(started, err)
-	}
+	next, err := s.world.Shrink(ctx)
+	s.ended(started, err)
 	return next, err
 }
 
@@ -441,15 +450,17 @@ func (s *soaker) closeBroken(ctx context.Context) error {
 	return nil
 }
 
-// leave gives back what the rank took; the world's communicator is the caller's.
+// leave gives back what the rank took. Those that go on need not wait for it then.
 func (s *soaker) leave(ctx context.Context) error {
 	var errs []error
 	for i := range s.lanes {
 		errs = append(errs, s.lanes[i].free())
 	}
-	err := errors.Join(append(errs, s.closeGroup(ctx))...)
-	if s.cfg.Faults && injected(err) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Bound)
+	defer cancel()
+	errs = append(errs, s.closeGroup(ctx), s.world.Close(ctx))
+	if s.cfg.Faults {
 		return nil // a fault may come at any time
 	}
-	return err
+	return errors.Join(errs...)
 }

@@ -105,11 +105,6 @@ func (c *soakCommand) join(s *system, cfg bench.SoakConfig, o hfreduce.Options, 
 		}
 		return classify(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, cfg.Bound)
-	defer cancel()
-	if err := closeAll(ctx, comms, !cfg.Faults); err != nil { // with faults one may come even now
-		return classify(err)
-	}
 	if summary.Failed() {
 		return &exit{code: codeFailed}
 	}

@@ -19,8 +19,8 @@ func TestBenchSoak(t *testing.T) {
 		{"-np 3 --duration 500ms -e 64K", 0, "3 of 3 ranks were left", ""},
 		{"-np 2 -t 2 --nodes 2 --duration 500ms -e 64K", 0, "4 of 4 ranks were left", ""},
 		{"-np 4 --nodes 2 --duration 1s --fault explode", codeUsage, "", `there is no action "explode"`},
-		{"-np 4 --nodes 2 --duration 2s -e 64K --seed 1 --fault kill;rank=1;call=40", 0, "1 communicators broke; wrong results: 0, amiss: 0 OK", "was ended by signal 9 (killed); the others go on"},
-		{"-np 4 --nodes 2 --duration 10s -e 64K --seed 1 --fault corrupt;rank=0", codeFailed, "", "hfreduce bench soak: rank "},
+		{"-np 4 --nodes 2 --duration 2s -e 64K --seed 1 --fault kill;rank=1;call=5", 0, "# 3 of 4 ranks were left after ", "was ended by signal 9 (killed); the others go on"},
+		{"-np 4 --nodes 2 --duration 10s -e 64K --seed 1 --fault corrupt;rank=0;times=1", codeFailed, "wrong results: 1, amiss: 0 FAILED\n", "hfreduce bench soak: rank "},
 		{"-np 2 --duration 0s", codeUsage, "", "--duration 0s is not positive"},
 		{"-np 2 --timeout -1s", codeUsage, "", "--timeout -1s is not positive"},
 	} {
