@@ -123,7 +123,7 @@ func (s *SoakSummary) add(o SoakSummary) {
 
 // injected reports whether an error is what a call returns after a fault.
 func injected(err error) bool {
-	for _, sentinel := range []error{hfreduce.ErrPeerLost, hfreduce.ErrTimeout, hfreduce.ErrAborted, hfreduce.ErrMismatch} {
+	for _, sentinel := range []error{hfreduce.ErrPeerLost, hfreduce.ErrTimeout, hfreduce.ErrAborted, hfreduce.ErrMismatch, hfreduce.ErrCorrupt} {
 		if errors.Is(err, sentinel) {
 			return true
 		}
