@@ -149,3 +149,29 @@ func TestLook(t *testing.T) {
 		t.Errorf("a host whose process does not read is silent for %v", d)
 	}
 }
+
+// outer is a connection over another one, as TLS is.
+type outer struct{ net.Conn }
+
+func (o outer) NetConn() net.Conn { return o.Conn }
+
+// TestDoUnwraps: what encrypts a connection has no descriptor of its own, and what is no connection of the kernel's has none.
+func TestDoUnwraps(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	pipe, _ := net.Pipe()
+	for c, want := range map[net.Conn]bool{conn: true, outer{outer{conn}}: true, outer{pipe}: false} {
+		called := false
+		if err := Do(c, func(fd int) error { called = fd >= 0; return nil }); err != nil || called != want {
+			t.Errorf("%T: called %t, want %t, %v", c, called, want, err)
+		}
+	}
+}
