@@ -86,7 +86,7 @@ test-netns: ## ranks on hosts that are network namespaces: lost hosts, cut paths
 	HFREDUCE_TEST_NETNS=1 HFREDUCE_TEST_REQUIRE=$${HFREDUCE_TEST_REQUIRE:-netns} $(GO) test -run Netns -parallel 6 -timeout 3m $(TESTFLAGS) ./hfreduce
 
 # What test-rdma does, one after another (testdata/rdmavm/guest-tests lists what there is), and what joins its ranks.
-RDMA_STEPS     ?= rdma.test verbs.test 'hfreduce.test=Verbs|Processes|KilledRank|NothingLeft|NetnsBadNetwork' \
+RDMA_STEPS     ?= rdma.test verbs.test 'hfreduce.test=Verbs|Processes|Killed|NothingLeft|NetnsBadNetwork' \
 	sweep=2 sweep=3 sweep=4 sweep=8 kill=4 down=4 loss=2 compare
 RDMA_TRANSPORT ?= verbs
 # The packages that a step NAME.test may mean; those that are meant are built.

@@ -3,6 +3,7 @@
 package hfreduce
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -113,10 +114,14 @@ type chaos struct {
 	call   int
 }
 
+// emulated reports whether this is the virtual machine with RDMA devices, whose processors are emulated: there ranks may be too
+// slow to answer in time, and look stopped.
+func emulated() bool { return os.Getenv("HFREDUCE_TEST_RDMA_BED") != "" }
+
 func newChaos(seed uint64) chaos {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	worlds := [][]int{blocks(4, 1), blocks(2, 2), blocks(4, 2), blocks(5, 2), blocks(4, 4)}
-	k := chaos{seed: seed, nodeOf: worlds[rng.IntN(len(worlds))], stop: rng.IntN(2) == 0}
+	k := chaos{seed: seed, nodeOf: worlds[rng.IntN(len(worlds))], stop: rng.IntN(2) == 0 && !emulated()}
 	k.call = 2 + rng.IntN(8) // after the first one all ranks have left Init, whose bound is another
 	k.victim = rng.IntN(len(k.nodeOf))
 	stages := []engine.Stage{engine.StageEnter, engine.StageInput, engine.StageReduce, engine.StageOutput, engine.StageLeave}
@@ -168,6 +173,10 @@ func TestKilledAndStoppedAnywhere(t *testing.T) {
 	} else if raceEnabled || testing.Short() {
 		runs /= 10 // the whole number runs without the race detector
 	}
+	atOnce := chaosAtOnce
+	if emulated() {
+		runs, atOnce = min(runs, 12), 2
+	}
 	if v := os.Getenv(chaosSeedVariable); v != "" {
 		n, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
@@ -179,7 +188,7 @@ func TestKilledAndStoppedAnywhere(t *testing.T) {
 	out := outcome{byStage: map[engine.Stage]int{}}
 	next := make(chan uint64)
 	var wg sync.WaitGroup
-	for range chaosAtOnce {
+	for range atOnce {
 		wg.Go(func() {
 			for s := range next {
 				newChaos(s).run(t, &out)
@@ -204,7 +213,7 @@ func TestKilledAndStoppedAnywhere(t *testing.T) {
 // run lets one rank end, or stand still, and hears the others.
 func (k chaos) run(t *testing.T, out *outcome) {
 	children := spawnWith(t, "chaos", k.nodeOf, func(rank int) []string {
-		env := []string{"HFREDUCE_FAULT=" + k.String(), fmt.Sprintf("%s=%d", chaosVariable, k.seed), "HFREDUCE_TRANSPORT=tcp"}
+		env := []string{"HFREDUCE_FAULT=" + k.String(), fmt.Sprintf("%s=%d", chaosVariable, k.seed), "HFREDUCE_TRANSPORT=" + cmp.Or(os.Getenv("HFREDUCE_TRANSPORT"), "tcp")}
 		if k.stop {
 			env = append(env, "HFREDUCE_TIMEOUT="+chaosTimeout.String())
 		}
@@ -216,7 +225,11 @@ func (k chaos) run(t *testing.T, out *outcome) {
 		died <- time.Now()
 	}()
 	said, at := make([]*last, len(children)), make([]time.Time, len(children))
-	giveUp := time.AfterFunc(chaosPatience, func() {
+	patience := chaosPatience
+	if emulated() {
+		patience *= 4
+	}
+	giveUp := time.AfterFunc(patience, func() {
 		t.Errorf("seed %d, %v: a rank hangs", k.seed, k)
 		for _, c := range children {
 			_ = c.Process.Signal(syscall.SIGQUIT) // prints where its goroutines are

@@ -164,10 +164,10 @@ func (c *Comm) report(r report, cause error) {
 			members: c.members, reporter: c.members[c.rank], report: r, answers: map[int]answer{}, lost: map[int]string{},
 			info: func(world int) RankInfo { i, _ := c.fabric.info(world); return i },
 		}
-		judge := c.fabric.judges()
-		v := d.verdict(r.Kind, nil, fmt.Sprintf("%s: %s; the rank that should judge, %d, does not answer: its process is stopped, or cut off", d.name(d.reporter), r.Text, c.rankOf(judge)))
-		if c.rankOf(judge) >= 0 {
-			v.Culprits = []Culprit{d.culprit(judge)}
+		own := fmt.Sprintf("%s reports: %s", d.name(d.reporter), r.Text)
+		v := d.verdict(r.Kind, nil, own+"; nobody judges it")
+		if judge := c.fabric.judges(); c.rankOf(judge) >= 0 {
+			v = d.verdict(r.Kind, []Culprit{d.culprit(judge)}, d.name(judge)+", which should judge, does not answer: its process is stopped, or cut off; "+own)
 		}
 		if c.breakWith(v, c.errorOf(v, cause)) {
 			c.fabric.tell(c.uid, v)

@@ -85,7 +85,7 @@ func TestShrinkLeavesOut(t *testing.T) {
 		if c.Rank() == 1 {
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 		defer cancel()
 		left[c.Rank()], err = c.Shrink(ctx)
 		return err
