@@ -7,7 +7,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
@@ -44,7 +43,7 @@ func heartbeat(bound time.Duration, done <-chan struct{}, wires func() []*wire) 
 // look ends the connection if its host has not answered for bound. What is no TCP connection has no host.
 func (w *wire) look(m *pulse.Monitor, now time.Time, bound time.Duration) {
 	var s pulse.State
-	err := pulse.Do(hello.TCP(w.conn), func(fd int) (err error) {
+	err := pulse.Do(w.conn, func(fd int) (err error) {
 		s, err = pulse.Look(fd)
 		return err
 	})

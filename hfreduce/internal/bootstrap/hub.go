@@ -91,7 +91,7 @@ func (h *hub) handler() hello.Handler {
 		},
 		Serve: func(hi hello.Hello, conn net.Conn) {
 			if a, err := parseArrival(hi.Token); err == nil {
-				tune(hello.TCP(conn), h.cfg.Heartbeat)
+				tune(conn, h.cfg.Heartbeat)
 				h.arrive(hi.Rank, a, conn)
 			}
 		},

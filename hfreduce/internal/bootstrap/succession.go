@@ -123,7 +123,7 @@ func (s *Session) reach(ctx context.Context, rank int, h hello.Hello) (conn net.
 	err = errors.New("no address of it is known")
 	for _, addr := range s.peers[rank].Addrs {
 		if conn, _, err = hello.Dial(ctx, addr.String(), id, h); err == nil {
-			tune(hello.TCP(conn), s.cfg.Heartbeat)
+			tune(conn, s.cfg.Heartbeat)
 			return conn, nil
 		}
 		if errors.Is(err, hello.ErrRefused) {
@@ -270,7 +270,7 @@ func (h *hub) succession(peers []PeerInfo) hello.Handler {
 			return nil
 		},
 		Serve: func(hi hello.Hello, conn net.Conn) {
-			tune(hello.TCP(conn), h.cfg.Heartbeat)
+			tune(conn, h.cfg.Heartbeat)
 			h.comeOver(hi.Rank, conn)
 		},
 	}

@@ -69,7 +69,7 @@ func (j *joining) try(ctx context.Context, addr string) (peers []PeerInfo, again
 	if err != nil {
 		return nil, !errors.Is(err, hello.ErrRefused), fmt.Errorf("bootstrap: rank %d: %w", j.cfg.Rank, err)
 	}
-	tune(hello.TCP(conn), j.cfg.Heartbeat)
+	tune(conn, j.cfg.Heartbeat)
 	j.connect(conn)
 	peers, again, err = j.await(ctx)
 	if err != nil {

@@ -12,8 +12,15 @@ import (
 // Usual is the bound where none is configured.
 const Usual = 8 * time.Second
 
-// Do calls f with the descriptor of a connection, if it has one.
+// Do calls f with the descriptor of a connection, if it has one, or of the one that it encrypts.
 func Do(conn net.Conn, f func(fd int) error) error {
+	for {
+		outer, ok := conn.(interface{ NetConn() net.Conn }) // as *tls.Conn
+		if !ok {
+			break
+		}
+		conn = outer.NetConn()
+	}
 	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil

@@ -155,7 +155,7 @@ func (t *Transport) Adopt(conn net.Conn, peer int, cfg transport.LinkConfig) (tr
 // keep makes the kernel watch a connection while it is idle. Where an option is refused, it is slower to notice that the peer's
 // host has vanished.
 func (t *Transport) keep(conn net.Conn) {
-	if err := pulse.Do(hello.TCP(conn), func(fd int) error { return pulse.Keep(fd, t.cfg.Heartbeat) }); err != nil {
+	if err := pulse.Do(conn, func(fd int) error { return pulse.Keep(fd, t.cfg.Heartbeat) }); err != nil {
 		t.log.Debug("tcp: no keepalive", "address", conn.RemoteAddr().String(), "error", err)
 	}
 }
