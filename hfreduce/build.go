@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"sync"
 	"time"
@@ -96,6 +97,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 		return nil, err
 	}
 	c := &Comm{fabric: f, opts: o, log: o.Logger, uid: agreed.UID, members: members, rank: rank, layout: layout, linked: map[planKey]bool{}}
+	c.salt = uint64(crc32.ChecksumIEEE([]byte(c.uid)))
 	c.devices.made, c.devices.planned = agreed.Devices, 1
 	c.exchange = schedule.NewExchange(&c.layout)
 	c.life, c.end = context.WithCancelCause(context.Background())

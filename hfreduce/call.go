@@ -168,7 +168,7 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 func (c *Comm) tag(k *call, seq uint64) uint32 {
 	const odd = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio
 	small := uint64(k.kind) | uint64(k.dtype)<<8 | uint64(k.op.kind)<<16 | uint64(uint32(k.root+1))<<32
-	h := uint64(0)
+	h := c.salt
 	for _, v := range [...]uint64{seq, small, uint64(k.bytes)} {
 		h = (h ^ v) * odd
 		h ^= h >> 32

@@ -27,7 +27,8 @@ type Comm struct {
 	opts     Options
 	log      *slog.Logger
 	uid      string
-	members  []int // world ranks, by rank
+	salt     uint64 // of fingerprints: the UID's hash
+	members  []int  // world ranks, by rank
 	rank     int
 	layout   schedule.Layout
 	exchange schedule.Exchange
