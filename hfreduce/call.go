@@ -226,10 +226,7 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		c.abandon(fmt.Sprintf("the context of %v #%d ended: %v", k, seq, err), err)
 	}
 	c.judged(r, err)
-	// The others may not hear the verdict otherwise, if the rank that judges is stopped: they see the links end.
-	if links := c.engine.CloseLinks(); links != nil {
-		c.log.Debug("links after a fault", "rank", c.rank, "error", links)
-	}
+	c.closeLinks()
 	return *c.cause.Load()
 }
 

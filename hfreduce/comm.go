@@ -141,7 +141,29 @@ func (c *Comm) breakWith(v verdict, cause error) bool {
 	}
 	c.breaking.Unlock()
 	c.log.Warn("communicator is broken", "rank", c.rank, "cause", cause)
+	c.sever()
 	return true
+}
+
+// sever closes the links of a broken Comm, unless a collective runs, which does so when it ends: whoever hears nothing over the
+// control channel, because the rank that judges is stopped, hears it from its neighbours.
+func (c *Comm) sever() {
+	if !c.queue.enter() {
+		return
+	}
+	defer c.queue.leave(c)
+	c.breaking.Lock()
+	defer c.breaking.Unlock()
+	if !c.released {
+		c.closeLinks()
+	}
+}
+
+// closeLinks closes the links for good. No collective may run but the caller's.
+func (c *Comm) closeLinks() {
+	if err := c.engine.CloseLinks(); err != nil {
+		c.log.Debug("links after a fault", "rank", c.rank, "error", err)
+	}
 }
 
 // fail breaks the Comm here at once, and on every other rank: for what needs no judge.

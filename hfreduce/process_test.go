@@ -40,6 +40,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"link":   roleLink,
 	"shrink": roleShrink, // shrink_test.go
 	"chaos":  roleChaos,  // chaos_test.go
+	"abort":  roleAbort,
 	"heir":   roleHeir,
 	// in network namespaces, in netns_test.go
 	"steady": roleSteady,
@@ -149,6 +150,63 @@ func roleLink(ctx context.Context, c *Comm) error {
 	_, err := c.MeasureLink(ctx, test)
 	fmt.Println("error:", err)
 	return err
+}
+
+// roleAbort has rank 0 stop itself, rank 1 abort outside of any collective, and the others wait in one.
+func roleAbort(ctx context.Context, c *Comm) error {
+	x := make([]int32, 100_000)
+	if err := c.AllReduce(ctx, Host(x), Host(x), Sum); err != nil {
+		return err
+	}
+	switch c.Rank() {
+	case 0:
+		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	case 1:
+		if err := c.awaitStop(ctx, 0); err != nil {
+			return err
+		}
+		c.Abort(errors.New("enough"))
+		<-ctx.Done()
+		return nil
+	}
+	begin := time.Now()
+	err := c.AllReduce(ctx, Host(x), Host(x), Sum)
+	fmt.Println(time.Since(begin).Round(time.Millisecond), err)
+	return err
+}
+
+// awaitStop waits until a rank's process is stopped.
+func (c *Comm) awaitStop(ctx context.Context, rank int) error {
+	for ctx.Err() == nil {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Ranks()[rank].PID))
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(stat), ") T ") {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return ctx.Err()
+}
+
+// TestAbortGoesAroundAStoppedJudge: rank 0, which passes on what others say, is stopped. An abort reaches a waiting rank by the
+// end of its link.
+func TestAbortGoesAroundAStoppedJudge(t *testing.T) {
+	children := spawn(t, "abort", blocks(3, 3))
+	c := children[2]
+	if !c.lines.Scan() {
+		t.Fatalf("rank 2 said nothing: %s", c.out.String())
+	}
+	took, text, _ := strings.Cut(c.lines.Text(), " ")
+	d, err := time.ParseDuration(took)
+	if err != nil {
+		t.Fatal(c.lines.Text())
+	}
+	t.Logf("after %v: %s", d, text)
+	if d > 20*time.Second || !strings.Contains(text, "rank 0 (host") || !strings.Contains(text, "lost the link to rank 1, which closed it") {
+		t.Errorf("after %v rank 2 got %s", d, text)
+	}
 }
 
 // freePort returns an address on host that was free a moment ago, below the ports that the system gives to whoever asks
