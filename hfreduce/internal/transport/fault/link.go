@@ -108,7 +108,7 @@ func (l *link) release(h *held) error {
 	switch h.action {
 	case Drop:
 		m := &h.message
-		l.lost.push(transport.Event{Kind: transport.Sent, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Bytes: len(m.Payload)})
+		l.lost.push(transport.Event{Kind: transport.Sent, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Sum: m.Sum, Bytes: len(m.Payload)})
 		return nil
 	case Reset, Partial:
 		l.tear(h)

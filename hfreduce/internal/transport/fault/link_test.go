@@ -44,6 +44,12 @@ func TestDrop(t *testing.T) {
 				ends[0].post(n)
 			}
 			ends[0].until("sent", func() bool { return ends[0].count(transport.Sent) == 12 })
+			for _, ev := range ends[0].events {
+				m := message(int(ev.Seq))
+				if want := (transport.Event{Kind: transport.Sent, Landing: m.Landing, Seq: m.Seq, Tag: m.Tag, Sum: m.Sum, Bytes: areaBytes}); ev != want {
+					t.Errorf("%+v, want %+v", ev, want)
+				}
+			}
 			want := upTo(12, lost...)
 			ends[1].until("received", func() bool { return ends[1].count(transport.Received) == len(want) })
 			ends[1].quiet()

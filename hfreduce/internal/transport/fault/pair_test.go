@@ -78,7 +78,7 @@ func (e *end) post(n int) {
 }
 
 func message(n int) transport.Message {
-	return transport.Message{Landing: uint32(n), Seq: uint32(n), Tag: uint32(7 * n), Payload: bytes.Repeat([]byte{byte(n + 1)}, areaBytes)}
+	return transport.Message{Landing: uint32(n), Seq: uint32(n), Tag: uint32(7 * n), Sum: uint32(9 * n), Payload: bytes.Repeat([]byte{byte(n + 1)}, areaBytes)}
 }
 
 // poll polls once and returns whether there were events.
