@@ -39,11 +39,11 @@ test: test-race test-nocgo test-kernels test-fakecuda test-nvml ## all tests: wi
 
 .PHONY: test-race
 test-race: ## all tests with the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout 8m $(TESTFLAGS) $(PKG)
+	CGO_ENABLED=1 $(GO) test -race -timeout 12m $(TESTFLAGS) $(PKG)
 
 .PHONY: test-nocgo
 test-nocgo: ## all tests with CGO_ENABLED=0, in random order
-	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 8m $(TESTFLAGS) $(PKG)
+	CGO_ENABLED=0 $(GO) test -shuffle=on -timeout 12m $(TESTFLAGS) $(PKG)
 
 .PHONY: test-kernels
 test-kernels: ## the kernels with each choice of HFREDUCE_KERNEL, and that they are what their generator writes

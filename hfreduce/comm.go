@@ -182,21 +182,37 @@ func (c *Comm) report(r report, cause error) {
 	if c.reported.Swap(true) {
 		return
 	}
-	time.AfterFunc(verdictWait, func() {
-		d := dispute{
-			members: c.members, reporter: c.members[c.rank], report: r, answers: map[int]answer{}, lost: map[int]string{},
-			info: func(world int) RankInfo { i, _ := c.fabric.info(world); return i },
-		}
-		own := fmt.Sprintf("%s reports: %s", d.name(d.reporter), r.Text)
-		v := d.verdict(r.Kind, nil, own+"; nobody judges it")
-		if judge := c.fabric.judges(); c.rankOf(judge) >= 0 {
-			v = d.verdict(r.Kind, []Culprit{d.culprit(judge)}, d.name(judge)+", which should judge, does not answer: its process is stopped, or cut off; "+own)
-		}
-		if c.breakWith(v, c.errorOf(v, cause)) {
-			c.fabric.tell(c.uid, v)
-		}
-	})
+	time.AfterFunc(verdictWait, func() { c.judgeAlone(r, cause) })
 	c.fabric.report(c.uid, c.members, r)
+}
+
+// judgeAlone breaks the Comm with what this rank knows, if nobody has judged its report.
+func (c *Comm) judgeAlone(r report, cause error) {
+	c.breaking.Lock()
+	released := c.released
+	c.breaking.Unlock()
+	if released {
+		return
+	}
+	d := dispute{
+		members: c.members, reporter: c.members[c.rank], report: r, answers: map[int]answer{}, lost: map[int]string{},
+		info: func(world int) RankInfo { i, _ := c.fabric.info(world); return i },
+	}
+	text := fmt.Sprintf("%s reports: %s", d.name(d.reporter), r.Text)
+	var culprits []Culprit
+	judge := c.fabric.judges()
+	if r.Accused >= 0 && r.Accused != judge {
+		culprits = append(culprits, d.culprit(r.Accused))
+		text += fmt.Sprintf(" (%s)", d.name(r.Accused))
+	}
+	if d.rank(judge) >= 0 && judge != d.reporter {
+		culprits = append(culprits, d.culprit(judge))
+		text = fmt.Sprintf("%s, which should judge, does not answer: its process is stopped, or cut off; %s", d.name(judge), text)
+	}
+	v := d.verdict(r.Kind, culprits, text)
+	if c.breakWith(v, c.errorOf(v, cause)) {
+		c.fabric.tell(c.uid, v)
+	}
 }
 
 // heard takes a verdict, a notice or a loss from the fabric.
