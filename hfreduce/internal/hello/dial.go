@@ -81,7 +81,11 @@ func greet(conn net.Conn, id Identity, h Hello) (net.Conn, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if challenge.status != statusOK {
+	switch challenge.status {
+	case statusOK:
+	case statusRank, statusRefused, statusNotReady: // who says so has proved itself, and his words are to be believed then
+		return nil, 0, fmt.Errorf("%w: an answer that comes behind a proof only", errMalformed)
+	default:
 		return nil, 0, refusal(challenge, id, h)
 	}
 	second := challenge.encode()
