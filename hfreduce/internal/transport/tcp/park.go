@@ -178,15 +178,24 @@ func (t *Transport) park(at place, conn net.Conn) {
 	var b [1]byte
 	n, err := conn.Read(b[:])
 	expired := errors.Is(err, os.ErrDeadlineExceeded)
+	if n > 0 {
+		err = fmt.Errorf("%w: the dialer sends before it has the link", transport.ErrProtocol)
+	}
 	if t.lot.leave(at, p) {
-		if expired {
+		switch {
+		case n > 0:
+			t.cfg.Listener.Nonsense(conn, err)
+		case expired:
 			t.log.Warn("tcp: connection closed: nobody asked for its link", "peer", at.rank, "key", at.key, slog.Duration("waited", t.cfg.ParkTimeout))
 		}
 		conn.Close()
 		return
 	}
 	// It was taken, which ended the read; or the read ended just before, or it was replaced and closed.
-	if n > 0 || !expired {
+	switch {
+	case n > 0:
+		p.err = fmt.Errorf("tcp: %w", err)
+	case !expired:
 		p.err = fmt.Errorf("tcp: the dialer went away: %w", err)
 	}
 }

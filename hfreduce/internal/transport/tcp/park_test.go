@@ -141,13 +141,17 @@ func TestParkStrangers(t *testing.T) {
 		conn.(*net.TCPConn).CloseWrite()
 		isClosed(t, conn)
 	}
-	until(t, "counted", func() bool {
-		s := w.listeners[1].Stats()
-		return s.Of(hello.KindNonsense) == 2 // who closed said nothing wrong
-	})
+	counted := func(n uint64) func() bool {
+		return func() bool {
+			s := w.listeners[1].Stats()
+			return s.Of(hello.KindNonsense) == n
+		}
+	}
+	until(t, "counted", counted(2)) // who closed said nothing wrong
 	talker := parkAt(t, w, 0, 1, "talks too early")
 	talker.Write([]byte("x"))
 	isClosed(t, talker)
+	until(t, "counted, too", counted(3))
 	if n := w.parked(1); n != 0 {
 		t.Errorf("%d are parked", n)
 	}
