@@ -54,7 +54,7 @@ type Options struct {
 	// Rank and WorldSize: this rank's number and the number of ranks. WorldSize 0: both from the launcher.
 	Rank, WorldSize int
 	// Rendezvous is "host:port" (or "tcp://host:port") of rank 0, which listens there. If that is a loopback address, all ranks
-	// listen on loopback only.
+	// listen on loopback only, but for those that Interfaces lets listen elsewhere.
 	Rendezvous string
 	// JobID keeps jobs apart that meet at one address. Any text.
 	JobID string

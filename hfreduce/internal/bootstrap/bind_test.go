@@ -64,11 +64,18 @@ func TestListenHost(t *testing.T) {
 func TestUnauthenticatedJobIsWarnedOf(t *testing.T) {
 	a := testcert.NewAuthority(t)
 	secure := hello.NewTLS(a.Issue(nil), a.Roots())
+	all, err := interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses, _ := candidates(all, nil, netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
 	for _, c := range []struct {
 		name string
 		cfg  Config
 		want bool
 	}{
+		{"loopback, and one of its addresses", Config{WorldSize: 2, Rendezvous: []string{"127.0.0.1:1"}, Interfaces: []string{"127.0.0.0/8"}}, false},
+		{"loopback, and all interfaces", Config{WorldSize: 2, Rendezvous: []string{"127.0.0.1:1"}, Interfaces: []string{"*"}}, len(addresses) > 1},
 		{"open", Config{WorldSize: 2, Rendezvous: []string{"10.0.0.1:1"}}, true},
 		{"another rank", Config{Rank: 1, WorldSize: 2, Rendezvous: []string{"10.0.0.1:1"}}, false},
 		{"alone", Config{WorldSize: 1, Rendezvous: []string{"10.0.0.1:1"}}, false},

@@ -41,7 +41,7 @@ type Config struct {
 	Rank, WorldSize int
 	// Rendezvous are candidate addresses "host:port" of rank 0, the same list on all ranks. Rank 0 listens on the port
 	// of the first that is free (on all addresses of its host, or on loopback only if the candidate's host is); the
-	// others try them in turn. If all are loopback, so is what the others listen on. May be empty when WorldSize is 1.
+	// others try them in turn. If all are loopback, so is what the others listen on, unless Interfaces says otherwise. May be empty when WorldSize is 1.
 	Rendezvous []string
 	JobID      string     // any text, the same on all ranks; keeps jobs apart
 	Secret     []byte     // the same on all ranks; empty: no authentication

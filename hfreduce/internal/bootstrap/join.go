@@ -86,7 +86,7 @@ func (j *joining) listen(ctx context.Context) (err error) {
 
 // warnOpen tells, once in a job, that nobody has to prove anything at its ports.
 func (j *joining) warnOpen() {
-	if j.cfg.Rank == 0 && j.cfg.WorldSize > 1 && len(j.cfg.Secret) == 0 && j.cfg.TLS == nil && !allLoopback(j.cfg.Rendezvous) {
+	if j.cfg.Rank == 0 && j.cfg.WorldSize > 1 && len(j.cfg.Secret) == 0 && j.cfg.TLS == nil && reachable(&j.cfg) {
 		j.cfg.Logger.Warn("bootstrap: the job is not authenticated: whoever reaches its ports and knows the job id can join it; " +
 			"set HFREDUCE_SECRET_FILE, or HFREDUCE_TLS_CERT, HFREDUCE_TLS_KEY and HFREDUCE_TLS_CA, on all ranks")
 	}

@@ -110,6 +110,13 @@ func listenHost(cfg *Config) (string, error) {
 	return "", nil
 }
 
+// reachable reports whether other hosts reach a port of the job. What meets on loopback may still listen elsewhere, for the sake
+// of Interfaces.
+func reachable(cfg *Config) bool {
+	host, err := listenHost(cfg)
+	return !allLoopback(cfg.Rendezvous) || err == nil && !isLoopback(net.JoinHostPort(host, "0"))
+}
+
 // probe finds out who holds the port of candidate on this host. fatal is set if it is another rank 0 of this job.
 func (j *joining) probe(ctx context.Context, candidate string) (owner string, fatal error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
