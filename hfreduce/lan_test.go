@@ -47,7 +47,11 @@ func newLAN(t *testing.T, hosts int, ipv6 bool) *lan {
 		}
 		_ = exec.Command("ip", "netns", "del", l.name).Run()
 	})
-	l.ip("netns", "add", l.name)
+	if out, err := exec.Command("ip", "netns", "add", l.name).CombinedOutput(); err != nil && strings.Contains(string(out), "not permitted") {
+		testreq.Missing(t, "netns", fmt.Sprintf("root may not make network namespaces here, for which a container needs CAP_SYS_ADMIN (--privileged): %s", out))
+	} else if err != nil {
+		t.Fatalf("ip netns add: %v: %s", err, out)
+	}
 	l.ip("-n", l.name, "link", "add", "br0", "type", "bridge")
 	l.ip("-n", l.name, "link", "set", "br0", "up")
 	for i := range hosts {
