@@ -9,7 +9,7 @@ import (
 )
 
 // lookEvery returns how long a rank that waits sleeps at most between two looks at the health of its links.
-func lookEvery(bound time.Duration) time.Duration { return min(bound/4, time.Second/2) }
+func lookEvery(bound time.Duration) time.Duration { return min(bound/4, time.Second/4) }
 
 // lookAtLinks is called before each sleep. When it is time it asks the links whether their peers' hosts can be reached, and it
 // returns for how long the rank may sleep: for timeout, 0 being without bound, or until the next look.

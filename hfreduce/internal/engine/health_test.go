@@ -31,16 +31,17 @@ func (p *patient) Alive(bound time.Duration) error {
 // TestWaitingRankLooksAtLinks lets a rank sleep for long, in pieces that others may cut short.
 func TestWaitingRankLooksAtLinks(t *testing.T) {
 	const s = time.Second
+	quarters := []time.Duration{s / 4, s / 2, 3 * s / 4, s, 5 * s / 4, 3 * s / 2, 7 * s / 4, 2 * s}
 	for _, c := range []struct {
 		name                 string
 		bound, timeout, rung time.Duration // rung: others wake the rank so often; 0: never
 		looks                []time.Duration
 	}{
-		{"alone", 8 * s, 0, 0, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
-		{"with a short bound", s, 0, 0, []time.Duration{s / 4, s / 2, 3 * s / 4, s, 5 * s / 4, 3 * s / 2, 7 * s / 4, 2 * s}},
-		{"often awake", 8 * s, 0, 150 * time.Millisecond, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
-		{"with a deadline that is farther", 8 * s, 3 * s, 0, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
-		{"with a nearer one", 8 * s, s / 4, 0, []time.Duration{s / 2, s, 3 * s / 2, 2 * s}},
+		{"alone", 8 * s, 0, 0, quarters},
+		{"with a short bound", s, 0, 0, quarters},
+		{"often awake", 8 * s, 0, 150 * time.Millisecond, quarters},
+		{"with a deadline that is farther", 8 * s, 3 * s, 0, quarters},
+		{"with a nearer one", 8 * s, s / 4, 0, quarters},
 		{"without a bound", 0, s, 0, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -55,7 +55,7 @@ func (m *Monitor) Silent(s State, now time.Time) time.Duration {
 }
 
 // Interval returns how long to wait between two looks for a bound on the silence.
-func Interval(bound time.Duration) time.Duration { return min(bound/4, time.Second/2) }
+func Interval(bound time.Duration) time.Duration { return min(bound/4, time.Second/4) }
 
 // probing says how an idle connection is probed so that its end is known within a bound. The kernel counts in seconds.
 type probing struct{ idle, interval, count int }

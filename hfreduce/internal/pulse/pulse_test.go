@@ -75,7 +75,7 @@ func TestProbes(t *testing.T) {
 		if ms := longest(bound); ms < 1000 || ms > 120_000 {
 			t.Errorf("%v: %d ms between retransmissions", bound, ms)
 		}
-		if i := Interval(bound); i > time.Second/2 || i > bound/4 {
+		if i := Interval(bound); i > time.Second/4 || i > bound/4 {
 			t.Errorf("%v: %v between looks", bound, i)
 		}
 	}
