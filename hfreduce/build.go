@@ -111,7 +111,9 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 		if joinErr == nil {
 			c.deaf()
 			f.remove(c)
-			err = errors.Join(err, c.registered.close(), c.segment.Close())
+			c.release() // a report or a verdict may still be on its way
+			c.engine.Close()
+			err = errors.Join(err, c.engine.CloseLinks(), c.registered.close(), c.bell.Close(), c.segment.Close())
 		}
 		return nil, err
 	}
