@@ -176,3 +176,28 @@ func TestShrinkAfterDeaths(t *testing.T) {
 		})
 	}
 }
+
+// TestShrinkOutOfTime: a context that has ended already costs nobody anything.
+func TestShrinkOutOfTime(t *testing.T) {
+	comms := initWorld(t, blocks(2, 1), "127.0.0.1", Options{Transport: TransportTCP})
+	comms[1].Abort(nil)
+	<-comms[0].life.Done()
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Minute))
+	defer cancel()
+	for _, c := range comms {
+		if _, err := c.Shrink(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("rank %d: Shrink returned %v", c.Rank(), err)
+		}
+	}
+	left := make([]*Comm, 2)
+	each(t, comms, func(c *Comm) (err error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		left[c.Rank()], err = c.Shrink(ctx)
+		return err
+	})
+	t.Cleanup(func() { closeAll(t, left) })
+	if n := left[0].WorldSize(); n != 2 {
+		t.Errorf("%d ranks are left", n)
+	}
+}

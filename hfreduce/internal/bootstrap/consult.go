@@ -80,6 +80,12 @@ type calledRoll struct {
 // gets ErrPeerLost, unless it was there; then it begins the next roll call of the key, of those who were. It also ends with
 // ctx.
 func (s *Session) RollCall(ctx context.Context, key string, members []int, patience time.Duration, mine []byte) (Roll, error) {
+	if ctx.Err() != nil {
+		return Roll{}, fmt.Errorf("bootstrap: roll call %q on rank %d: %w", key, s.rank, context.Cause(ctx))
+	}
+	if err := checkMembers(s.rank, len(s.peers), members); err != nil { // the hub would take that for garbage
+		return Roll{}, err
+	}
 	c := &calling{frame: rollCallFrame(key, members, patience, mine), done: make(chan calledRoll, 1)}
 	s.mu.Lock()
 	var err error

@@ -230,7 +230,7 @@ func rollCallFrame(key string, members []int, patience time.Duration, mine []byt
 	var e encoder
 	e.text(key, maxKey)
 	e.ranks(members)
-	e.u32(int(min(patience.Milliseconds(), math.MaxInt32)))
+	e.u32(int(min(max(0, patience.Milliseconds()), math.MaxInt32)))
 	e.bytes(mine)
 	return newFrame(kindRollCall, e)
 }
