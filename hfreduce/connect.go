@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -218,12 +219,17 @@ func (f *processFabric) judge(k bootstrap.Case) string {
 	if err := json.Unmarshal([]byte(k.Report), &d.report); err != nil {
 		d.report = report{Kind: verdictFault, Accused: -1, Text: k.Report}
 	}
+	stranger := func(rank int) bool { return !slices.Contains(k.Members, rank) }
+	if stranger(d.report.Accused) {
+		d.report.Accused = -1
+	}
 	for m, text := range k.Answers {
 		var a answer
 		if err := json.Unmarshal([]byte(text), &a); err != nil { // it does not know of the communicator any more
 			d.closed = append(d.closed, m)
 			continue
 		}
+		a.Needs = slices.DeleteFunc(a.Needs, func(n need) bool { return stranger(n.Rank) })
 		d.answers[m] = a
 	}
 	return judge(&d).encode()

@@ -161,7 +161,11 @@ func (d *dispute) mismatch() verdict {
 		}
 	})
 	if first == math.MaxUint64 { // the other side has forgotten it, or does not answer
-		return d.verdict(verdictMismatch, []Culprit{d.culprit(d.report.Accused)}, fmt.Sprintf("collective %d: rank %d: %s; %s",
+		var culprits []Culprit
+		if d.report.Accused >= 0 {
+			culprits = append(culprits, d.culprit(d.report.Accused))
+		}
+		return d.verdict(verdictMismatch, culprits, fmt.Sprintf("collective %d: rank %d: %s; %s",
 			d.report.Seq, d.rank(d.reporter), d.report.Call, d.report.Text))
 	}
 	sides, calls := map[uint32][]int{}, map[uint32]string{}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hfreduce/hfreduce/hfreduce/internal/bootstrap"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 )
 
@@ -143,5 +144,22 @@ func TestVerdictFitsIntoOneMessage(t *testing.T) {
 	}
 	if got := decodeVerdict(0, v.encode()); got.Text != v.Text || !slices.Equal(got.Culprits, v.Culprits) || got.Kind != v.Kind {
 		t.Errorf("it travels as %+v", got)
+	}
+}
+
+// TestJudgeHearsNonsense: no member can make the hub look at ranks that there are not.
+func TestJudgeHearsNonsense(t *testing.T) {
+	f := &processFabric{peers: make([]bootstrap.PeerInfo, 3)}
+	for _, r := range []string{
+		`{"Kind":"mismatch","Seq":1,"Accused":-1}`, `{"Kind":"mismatch","Seq":1,"Accused":9}`, `{"Kind":"lost","Accused":9}`, `{"Kind":"lost","Accused":-7}`,
+		`{"Kind":"timeout","Seq":1,"Accused":-1}`, `{"Kind":"corrupt","Suspects":[-1,9]}`, `{"Kind":"gone","Accused":5}`,
+	} {
+		v := decodeVerdict(0, f.judge(bootstrap.Case{Members: []int{0, 1}, Reporter: 1, Report: r, Answers: map[int]string{
+			0: `{"Seq":1,"Inside":true,"Needs":[{"Rank":77,"For":200},{"Rank":-1,"For":1},{"Rank":2,"For":1}],"Elsewhere":{"Needs":[{"Rank":-9}]},"Mates":[{"Rank":88}]}`,
+			1: `{"Seq":1,"Inside":true}`,
+		}}))
+		if v.Text == "" || !v.Judged {
+			t.Errorf("%s: %+v", r, v)
+		}
 	}
 }
