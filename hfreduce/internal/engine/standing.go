@@ -111,14 +111,21 @@ type Position struct {
 }
 
 // question is one call of Ask.
-type question struct{ answer chan Position }
+type question struct {
+	answer chan Position
+	before *question // that is not answered either
+}
 
 // Ask has the goroutine that runs the collective say where it stands, on a channel that gets one value: soon if it runs or
-// sleeps in Run, never if nothing runs or the goroutine is held up. It may be called from any goroutine; a later question
-// takes the place of one that is not answered.
+// sleeps in Run, never if nothing runs or the goroutine is held up. It may be called from any goroutine.
 func (e *Engine) Ask() <-chan Position {
 	q := &question{answer: make(chan Position, 1)}
-	e.asked.Store(q)
+	for {
+		q.before = e.asked.Load()
+		if e.asked.CompareAndSwap(q.before, q) {
+			break
+		}
+	}
 	e.attention.Or(asked)
 	e.cfg.Bells[e.local].Ring()
 	return q.answer
@@ -136,7 +143,7 @@ func (e *Engine) attend(a uint32) error {
 		return *e.cause.Load()
 	}
 	e.attention.And(^uint32(asked))
-	if q := e.asked.Swap(nil); q != nil {
+	for q := e.asked.Swap(nil); q != nil; q = q.before {
 		q.answer <- e.Position()
 	}
 	return nil
