@@ -2,7 +2,10 @@
 
 package bootstrap
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // EventKind says what an Event is.
 type EventKind uint8
@@ -111,11 +114,23 @@ func (v *events) publish(e Event) {
 	}
 	if e.Kind != PeerLost {
 		if v.aborts++; v.aborts > maxAborts {
-			return // the first ones say what happened
+			v.forget()
 		}
 	}
 	v.log = append(v.log, e)
 	v.wake()
+}
+
+// forget drops the oldest event that is not a loss: who subscribes late does so for what is being made now.
+func (v *events) forget() {
+	i := slices.IndexFunc(v.log, func(e Event) bool { return e.Kind != PeerLost })
+	v.log = slices.Delete(v.log, i, i+1)
+	v.aborts--
+	for _, s := range v.subs {
+		if s.next > i {
+			s.next--
+		}
+	}
 }
 
 func (v *events) subscribe(call func(Event)) (cancel func()) {

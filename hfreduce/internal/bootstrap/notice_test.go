@@ -34,3 +34,30 @@ func TestNoticesAreNotKept(t *testing.T) {
 		t.Errorf("%d events are kept, want 1", len(v.log))
 	}
 }
+
+// TestManyAbortsDoNotDeafen: who listens hears what comes after more aborts than are kept, and so does who comes late.
+func TestManyAbortsDoNotDeafen(t *testing.T) {
+	v := newEvents()
+	last, late := Event{}, Event{}
+	n := 0
+	defer v.subscribe(func(e Event) { last = e; n++ })()
+	hear := func() {
+		for call, e, _ := v.pick(); call != nil; call, e, _ = v.pick() {
+			call(e)
+		}
+	}
+	v.publish(Event{Kind: PeerLost})
+	for range 2 * maxAborts {
+		v.publish(Event{Kind: Abort})
+		hear()
+	}
+	v.publish(Event{Kind: Verdict, Text: "guilty"})
+	hear()
+	if n != 2*maxAborts+2 || last.Text != "guilty" {
+		t.Errorf("heard %d events, at last %+v", n, last)
+	}
+	defer v.subscribe(func(e Event) { late = e })()
+	if hear(); late.Text != "guilty" || len(v.log) != maxAborts+1 || v.log[0].Kind != PeerLost {
+		t.Errorf("%d events are kept, the last one that is heard late is %+v", len(v.log), late)
+	}
+}
