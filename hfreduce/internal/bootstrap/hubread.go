@@ -34,7 +34,7 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 	if m.current(w) && h.phase == phaseGathering && k == kindFailed {
 		return h.deadline(m, body)
 	}
-	if !m.current(w) || h.phase != phaseMet || m.left {
+	if !m.current(w) || h.phase != phaseMet || m.left || m.lost != nil {
 		return fmt.Errorf("%w: kind %d at the wrong time", errFrame, k)
 	}
 	switch k {
