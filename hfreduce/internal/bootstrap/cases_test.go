@@ -139,7 +139,7 @@ func said(t *testing.T, deliveries []delivery) (out []string) {
 }
 
 func TestRollCall(t *testing.T) {
-	b := &rollBook{rolls: newRolls(), gone: map[int]*failure{4: failuref(codeLost, "died")}}
+	b := &rollBook{rolls: newRolls(0), gone: map[int]*failure{4: failuref(codeLost, "died")}}
 	come := func(rank int) ([]string, int) {
 		out, opened := b.come(rank, "k", []int{5, 1, 3, 4}, fmt.Append(nil, "p", rank), b.away)
 		return said(t, out), opened
@@ -174,7 +174,7 @@ func TestRollCall(t *testing.T) {
 
 // TestRollCallOfNobody: all who came are gone before the end.
 func TestRollCallOfNobody(t *testing.T) {
-	b := &rollBook{rolls: newRolls(), gone: map[int]*failure{}}
+	b := &rollBook{rolls: newRolls(0), gone: map[int]*failure{}}
 	if _, opened := b.come(1, "k", []int{0, 1}, nil, b.away); opened == 0 {
 		t.Fatal("it did not begin")
 	}

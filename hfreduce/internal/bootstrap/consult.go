@@ -59,7 +59,7 @@ func (s *Session) Hub() int {
 
 // Roll is the outcome of a roll call.
 type Roll struct {
-	Epoch int      // counts the roll calls of one key, from 1; the same on all ranks
+	Epoch int      // tells the roll calls of one key apart, the same on all ranks
 	Ranks []int    // who came, in the members' order
 	Parts [][]byte // what they gave
 }

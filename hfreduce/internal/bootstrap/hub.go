@@ -77,7 +77,7 @@ func (m *member) current(w *wire) bool { return m.wire == w }
 
 func newHub(cfg Config) *hub {
 	return &hub{
-		cfg: cfg, members: make([]member, cfg.WorldSize), exchanges: newExchanges(), cases: newCases(cfg.Judge), rolls: newRolls(),
+		cfg: cfg, members: make([]member, cfg.WorldSize), exchanges: newExchanges(), cases: newCases(cfg.Judge), rolls: newRolls(cfg.Rank),
 		decided: make(chan struct{}), empty: make(chan struct{}),
 	}
 }

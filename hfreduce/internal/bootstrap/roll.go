@@ -13,19 +13,23 @@ type rolls struct {
 	ended  map[string]*roll // the last one of each key
 	absent map[int]bool     // ranks that one has ended without
 	next   int
+	first  int // epoch of the first of each key
 }
 
 // roll is one roll call.
 type roll struct {
 	key     string
-	epoch   int // from 1 for each key
+	epoch   int // grows with each of a key, also from hub to hub
 	id      int
 	members []int
 	parts   map[int][]byte // of those who came
 }
 
-func newRolls() *rolls {
-	return &rolls{open: map[string]*roll{}, ended: map[string]*roll{}, absent: map[int]bool{}}
+// epochsPerHub keeps the epochs of a successor, which has a higher rank than the hubs before it, above theirs.
+const epochsPerHub = 1 << 11
+
+func newRolls(hub int) *rolls {
+	return &rolls{open: map[string]*roll{}, ended: map[string]*roll{}, absent: map[int]bool{}, first: hub*epochsPerHub + 1}
 }
 
 // come takes a member in. opened is the id of a roll call that begins with it, whose deadline is to be watched, else 0.
@@ -40,7 +44,7 @@ func (x *rolls) come(rank int, key string, members []int, part []byte, gone func
 	r := x.open[key]
 	if r == nil {
 		x.next++
-		r = &roll{key: key, epoch: 1, id: x.next, members: slices.Clone(members), parts: map[int][]byte{}}
+		r = &roll{key: key, epoch: x.first, id: x.next, members: slices.Clone(members), parts: map[int][]byte{}}
 		if last != nil {
 			r.epoch = last.epoch + 1
 		}

@@ -142,7 +142,7 @@ func testSuccession(t *testing.T, cfg Config) {
 		}
 		mustExchange(t, left, fmt.Sprint("after ", lost), ranks[lost+1:])
 		for i, r := range mustCallRoll(t, left, fmt.Sprint("roll ", lost), ranks) {
-			if r.Epoch != 1 || !slices.Equal(r.Ranks, ranks[lost+1:]) || len(r.Parts) != len(left) || string(r.Parts[0]) != fmt.Sprint(lost+1) {
+			if r.Epoch != (lost+1)*epochsPerHub+1 || !slices.Equal(r.Ranks, ranks[lost+1:]) || len(r.Parts) != len(left) || string(r.Parts[0]) != fmt.Sprint(lost+1) {
 				t.Errorf("rank %d: the roll is %v", left[i].rank, r)
 			}
 		}
@@ -200,4 +200,17 @@ func TestCutOffRank(t *testing.T) {
 		t.Errorf("%v is not ErrPeerLost", err)
 	}
 	mustExchange(t, ss[:2], "the others", []int{0, 1})
+}
+
+// TestRollCallsOfTwoHubsDiffer: what is named by the epoch is not named twice when the hub is lost between two calls of one key.
+func TestRollCallsOfTwoHubsDiffer(t *testing.T) {
+	ss := world(t, job(t, 3))
+	first := mustCallRoll(t, ss, "k", []int{0, 1, 2})
+	ss[0].cut()
+	second := mustCallRoll(t, ss[1:], "k", []int{0, 1, 2})
+	for i := range second {
+		if second[i].Epoch <= first[i].Epoch || second[i].Epoch != second[0].Epoch {
+			t.Errorf("epochs are %v, then %v", first, second)
+		}
+	}
 }
