@@ -78,14 +78,16 @@ type localWorld struct {
 	nextID    int
 	answers   []func(scope string, r report) (answer, bool) // by rank
 	judged    map[string]bool                               // scopes
-	rolls     map[string]int                                // roll calls of a key so far
+	rolls     map[string]int                                // number of the next roll call of a key
 	cases     sync.WaitGroup                                // that are being judged
 }
 
 // meeting is one exchange.
 type meeting struct {
 	given   [][]byte
+	waits   []int // how many of each member
 	missing int
+	round   int           // how often ranks have met by its key, this time included
 	all     chan struct{} // closed when nothing is missing
 }
 
@@ -118,25 +120,50 @@ func (f *localFabric) info(rank int) (RankInfo, string) {
 }
 
 func (f *localFabric) exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
+	m, err := f.meet(ctx, key, members, mine)
+	if err != nil {
+		return nil, err
+	}
+	return m.given, nil
+}
+
+// meet waits until all members have come. A rank that gives up waiting for a roll call has not come.
+func (f *localFabric) meet(ctx context.Context, key string, members []int, mine []byte) (*meeting, error) {
 	w := f.world
 	w.mu.Lock()
 	m := w.meetings[key]
 	if m == nil {
-		m = &meeting{given: make([][]byte, len(members)), missing: len(members), all: make(chan struct{})}
+		m = &meeting{given: make([][]byte, len(members)), waits: make([]int, len(members)), round: 1, missing: len(members), all: make(chan struct{})}
 		w.meetings[key] = m
 	}
-	m.given[slices.Index(members, f.self)] = mine
-	if m.missing--; m.missing == 0 {
+	i := slices.Index(members, f.self)
+	m.given[i] = mine
+	if m.waits[i]++; m.waits[i] == 1 {
+		m.missing-- // the key of an exchange is used once
+	}
+	if m.missing == 0 {
 		delete(w.meetings, key)
+		if w.rolls[key] > 0 {
+			w.rolls[key]++
+			m.round = w.rolls[key] - 1
+		}
 		close(m.all)
 	}
 	w.mu.Unlock()
 	select {
 	case <-m.all:
-		return m.given, nil
+		return m, nil
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m.missing == 0 { // it is too late to go
+		return m, nil
+	}
+	if m.waits[i]--; m.waits[i] == 0 && w.rolls[key] > 0 { // what was given to an exchange stays
+		m.missing++
+	}
+	return nil, context.Cause(ctx)
 }
 
 func (f *localFabric) segment(_ context.Context, name string, index int, ranks []int, g *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
@@ -232,14 +259,14 @@ func (f *localFabric) rollCall(ctx context.Context, key string, members []int, p
 	w := f.world
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: not all ranks came within %v", ErrTimeout, patience))
 	defer cancel()
-	all, err := f.exchange(ctx, key, members, nil)
+	w.mu.Lock()
+	w.rolls[key] = max(1, w.rolls[key])
+	w.mu.Unlock()
+	m, err := f.meet(ctx, key, members, nil)
 	if err != nil {
 		return nil, 0, err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.rolls[key]++
-	return slices.Clone(members), 1 + (w.rolls[key]-1)/len(all), nil
+	return slices.Clone(members), m.round, nil
 }
 
 func (f *localFabric) strangers() (uint64, []RefusedStats) { return 0, nil }

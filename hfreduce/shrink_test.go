@@ -201,3 +201,38 @@ func TestShrinkOutOfTime(t *testing.T) {
 		t.Errorf("%d ranks are left", n)
 	}
 }
+
+// TestShrinkAgain: a rank that has waited in vain comes again, and is not taken for two.
+func TestShrinkAgain(t *testing.T) {
+	for name, world := range map[string]func(t *testing.T, nodeOf []int) []*Comm{
+		"goroutines": func(t *testing.T, nodeOf []int) []*Comm { return newWorld(t, nodeOf, Options{}) },
+		"alone":      func(t *testing.T, _ []int) []*Comm { return newWorld(t, []int{0}, Options{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			comms := world(t, blocks(2, 1))
+			comms[0].Abort(nil)
+			for _, c := range comms {
+				<-c.life.Done()
+			}
+			for range 2 {
+				if len(comms) == 1 {
+					break
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				if _, err := comms[0].Shrink(ctx); !errors.Is(err, ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Shrink alone returned %v", err)
+				}
+				cancel()
+			}
+			left := make([]*Comm, len(comms))
+			each(t, comms, func(c *Comm) (err error) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				left[c.Rank()], err = c.Shrink(ctx)
+				return err
+			})
+			t.Cleanup(func() { closeAll(t, left) })
+			each(t, left, func(c *Comm) error { return sums(t.Context(), c) })
+		})
+	}
+}
