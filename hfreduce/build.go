@@ -108,6 +108,9 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	}
 	if err := c.confirm(ctx, key, joinErr); err != nil {
 		c.end(err)
+		if joinErr == nil && ctx.Err() != nil { // the others may have it
+			f.tell(c.uid, verdict{Kind: verdictAborted, Rank: members[rank], Text: fmt.Sprintf("it did not get the communicator: %v", err)})
+		}
 		if joinErr == nil {
 			c.deaf()
 			f.remove(c)
