@@ -168,6 +168,7 @@ func (c *Comm) closeLinks() {
 
 // fail breaks the Comm here at once, and on every other rank: for what needs no judge.
 func (c *Comm) fail(v verdict, cause error) {
+	v.Text = clipped(v.Text)
 	if c.breakWith(v, c.errorOf(v, cause)) {
 		c.fabric.tell(c.uid, v)
 	}
@@ -182,6 +183,7 @@ func (c *Comm) report(r report, cause error) {
 	if c.reported.Swap(true) {
 		return
 	}
+	r.Text = clipped(r.Text)
 	time.AfterFunc(verdictWait, func() { c.judgeAlone(r, cause) })
 	c.fabric.report(c.uid, c.members, r)
 }

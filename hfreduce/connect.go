@@ -204,7 +204,7 @@ func (f *processFabric) answering(know func(scope string, r report) (answer, boo
 			return ""
 		}
 		if a, ok := know(scope, r); ok {
-			return encode(a, "")
+			return a.encode()
 		}
 		return ""
 	})

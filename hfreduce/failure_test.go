@@ -99,3 +99,21 @@ func TestEndedContextBreaksTheComm(t *testing.T) {
 		})
 	}
 }
+
+// TestLongCause: a cause that does not fit into a message reaches all ranks in part, and the same part.
+func TestLongCause(t *testing.T) {
+	comms := initWorld(t, blocks(2, 1), "127.0.0.1", Options{Transport: TransportTCP})
+	comms[1].Abort(errors.New(strings.Repeat("<\u00e9>", 20_000)))
+	for _, c := range comms {
+		<-c.life.Done()
+	}
+	var told [2]*FaultError
+	for r, c := range comms {
+		if !errors.As(*c.cause.Load(), &told[r]) {
+			t.Fatal(*c.cause.Load())
+		}
+	}
+	if told[0].Text != told[1].Text || !strings.HasPrefix(told[0].Text, "rank 1: <\u00e9>") {
+		t.Errorf("rank 0 heard %d bytes, rank 1 %d: %.100s", len(told[0].Text), len(told[1].Text), told[0].Text)
+	}
+}

@@ -3,6 +3,7 @@
 package hfreduce
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -161,5 +162,27 @@ func TestJudgeHearsNonsense(t *testing.T) {
 		if v.Text == "" || !v.Judged {
 			t.Errorf("%s: %+v", r, v)
 		}
+	}
+}
+
+// TestAnswerFitsIntoOneMessage: a rank of a large node that has broken because of many others can still be read.
+func TestAnswerFitsIntoOneMessage(t *testing.T) {
+	a := waiting(PhaseInput)
+	for r := range 512 {
+		a.Mates = append(a.Mates, sighting{r, 1 << 30, PhaseInput})
+		a.Needs = append(a.Needs, need{r, engine.ForInput})
+	}
+	for _, broken := range []*verdict{nil, {Kind: verdictLost, Rank: 1, Judged: true, Text: strings.Repeat("<", 16<<10)}} {
+		a.Broken = broken
+		var got answer
+		if err := json.Unmarshal([]byte(a.encode()), &got); err != nil || len(a.encode()) > 16<<10 {
+			t.Fatal(err)
+		}
+		if got.Seq != a.Seq || got.Inside != a.Inside || (got.Broken == nil) != (broken == nil) || broken != nil && got.Broken.Kind != verdictLost {
+			t.Errorf("it travels as %+v", got)
+		}
+	}
+	if len(a.Mates) != 512 {
+		t.Error("encoding changed the answer")
 	}
 }

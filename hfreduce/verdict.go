@@ -5,6 +5,7 @@ package hfreduce
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 )
@@ -66,6 +67,16 @@ func decodeVerdict(rank int, text string) verdict {
 	return v
 }
 
+// maxCause bounds what one rank says of a fault: it is to fit, escaped, into a message.
+const maxCause = 2 << 10
+
+func clipped(text string) string {
+	if len(text) <= maxCause {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxCause], "") + " ..."
+}
+
 // encode returns v as text. What is told between ranks is made of numbers and strings, which always encode.
 func encode(v any, otherwise string) string {
 	b, err := json.Marshal(v)
@@ -101,6 +112,31 @@ type answer struct {
 
 	Elsewhere *elsewhere // another communicator, in which it waits
 	Broken    *verdict   // it has broken already, and why
+}
+
+// maxAnswer bounds an answer, which travels in one message: what is cut off one cannot be read, and who cannot be understood is
+// taken for one that has closed the communicator.
+const maxAnswer = 16 << 10
+
+// encode returns the answer as text, without what is least needed if it would be too long.
+func (a answer) encode() string {
+	for _, less := range []func(){
+		func() { a.Mates = a.Mates[:min(len(a.Mates), maxCulprits)] },
+		func() { a.Needs = a.Needs[:min(len(a.Needs), maxCulprits)] },
+		func() { a.Elsewhere = nil },
+		func() { a.Mates, a.Calls = nil, nil },
+		func() {
+			if a.Broken != nil {
+				a.Broken = &verdict{Kind: a.Broken.Kind, Rank: a.Broken.Rank, Judged: true, Text: a.Broken.Text[:min(len(a.Broken.Text), maxAnswer/8)]}
+			}
+		},
+	} {
+		if text := encode(a, ""); len(text) <= maxAnswer {
+			return text
+		}
+		less()
+	}
+	return encode(a, "")
 }
 
 // need is a rank that is waited for, and what for.
