@@ -171,3 +171,19 @@ func TestCommsAtTheSameTime(t *testing.T) {
 		})
 	}
 }
+
+// TestCallMeetsClose: a call that was found good before Close and gets its turn after it touches nothing.
+func TestCallMeetsClose(t *testing.T) {
+	c := initWorld(t, []int{0}, "127.0.0.1", Options{Transport: TransportTCP})[0]
+	x := Host([]int32{1, 2, 3})
+	k, err := c.allReduce(x, x, Sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.run(t.Context(), k); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -98,6 +98,9 @@ var epoch = time.Now()
 func (c *Comm) execute(ctx context.Context) error {
 	k := &c.call
 	defer func() { k.dst, k.src, c.op.Dst, c.op.Src = Buffer{}, Buffer{}, nil, nil }() // not to keep memory alive
+	if c.sealed {
+		return &OpError{Op: k.kind.String(), Rank: c.rank, Err: ErrClosed}
+	}
 	if cause := c.cause.Load(); cause != nil {
 		return &OpError{Op: k.kind.String(), Rank: c.rank, Err: *cause}
 	}

@@ -49,6 +49,7 @@ type Comm struct {
 	released bool
 
 	queue    queue
+	sealed   bool // no collective runs any more; the queue's
 	devices  devices
 	journal  journal
 	call     call      // the running collective
@@ -249,6 +250,7 @@ func (c *Comm) Close(ctx context.Context) error {
 		return ErrClosed
 	}
 	errs := []error{c.drain(ctx)}
+	c.seal()
 	if c.cause.Load() == nil {
 		alive, stop := c.whileAlive(ctx)
 		_, err := c.fabric.exchange(alive, c.uid+"/close", c.members, nil)
@@ -299,6 +301,15 @@ func (c *Comm) drain(ctx context.Context) error {
 	}
 	c.fail(verdict{Kind: verdictAborted, Rank: c.members[c.rank], Text: fmt.Sprintf("Close could not wait for a collective: %v", err)}, err)
 	return errors.Join(err, c.queue.drain(context.Background()))
+}
+
+// seal makes collectives fail that were called before Close and get their turn only now. None runs.
+func (c *Comm) seal() {
+	for !c.queue.enter() {
+		_ = c.queue.drain(context.Background())
+	}
+	c.sealed = true
+	c.queue.leave(c)
 }
 
 // release makes breakWith keep off the engine, whose memory is about to go.
