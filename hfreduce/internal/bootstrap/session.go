@@ -36,6 +36,7 @@ type Session struct {
 	lost     map[int]bool
 	saw      sighting            // that the hub has ended, until there is another one
 	later    [][]byte            // exchanges and ends of processes from when there was no hub
+	told     [][]byte            // the latest aborts: who takes the hub's place may have to tell them
 	reports  map[string][]byte   // by scope, until there is a verdict
 	calls    map[string]*calling // roll calls in flight, by key
 	answers  func(scope, report string) string
@@ -83,8 +84,15 @@ func (s *Session) Peers() []PeerInfo { return slices.Clone(s.peers) }
 // Abort tells all other ranks that something (scope, at most 256 bytes) is over, and why (text, at most 16 KiB; longer
 // ones are cut). It does not block. The own subscribers are not called.
 func (s *Session) Abort(scope, text string) {
-	s.send(abortFrame(kindAbort, s.rank, scope, text))
+	frame := abortFrame(kindAbort, s.rank, scope, text)
+	s.mu.Lock()
+	s.told = append(s.told[max(0, len(s.told)+1-maxTold):], frame)
+	s.mu.Unlock()
+	s.send(frame)
 }
+
+// maxTold bounds how many aborts are repeated to a new hub.
+const maxTold = 16
 
 // send queues a message for the hub. It is lost if there is none just now.
 func (s *Session) send(frame []byte) {

@@ -157,6 +157,9 @@ func (s *Session) install(hub int, conn net.Conn) *wire {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wire, s.hubRank = w, hub
+	if s.life.Err() != nil { // Close has been through here, and kills nothing any more
+		defer w.kill()
+	}
 	if s.hub == nil { // else it summons others by it
 		s.saw = sighting{}
 	}
@@ -165,6 +168,9 @@ func (s *Session) install(hub int, conn net.Conn) *wire {
 	}
 	for _, c := range s.calls {
 		w.send(c.frame)
+	}
+	for _, frame := range s.told {
+		w.send(frame) // it may have been lost with the old one; the first cause stays, so twice does no harm
 	}
 	for _, frame := range s.later {
 		w.send(frame)
