@@ -37,6 +37,7 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 	if !m.current(w) || h.phase != phaseMet || m.left || m.lost != nil {
 		return fmt.Errorf("%w: kind %d at the wrong time", errFrame, k)
 	}
+	delete(h.rolls.absent, rank) // it lives, and will say goodbye
 	switch k {
 	case kindExchange:
 		key, members, part, err := parseExchange(body)

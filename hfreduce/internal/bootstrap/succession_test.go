@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/internal/testcert"
@@ -212,5 +213,48 @@ func TestRollCallsOfTwoHubsDiffer(t *testing.T) {
 		if second[i].Epoch <= first[i].Epoch || second[i].Epoch != second[0].Epoch {
 			t.Errorf("epochs are %v, then %v", first, second)
 		}
+	}
+}
+
+// TestAbsentRankIsWaitedFor: a rank that had no part in a roll call, but in other things afterwards, is not left behind at the end.
+func TestAbsentRankIsWaitedFor(t *testing.T) {
+	ss := world(t, job(t, 3))
+	heard := watch(ss[2])
+	var wg sync.WaitGroup
+	for _, s := range ss[:2] {
+		wg.Go(func() {
+			if r, err := s.RollCall(t.Context(), "k", []int{0, 1, 2}, 50*time.Millisecond, nil); err != nil || len(r.Ranks) != 2 {
+				t.Errorf("rank %d: %v, %v", s.rank, r, err)
+			}
+		})
+	}
+	wg.Wait()
+	mustExchange(t, ss, "life", []int{0, 1, 2})
+	for _, s := range ss[:2] {
+		wg.Go(func() {
+			if err := s.Close(t.Context()); err != nil {
+				t.Errorf("rank %d: %v", s.rank, err)
+			}
+		})
+	}
+	select {
+	case e := <-heard:
+		t.Errorf("rank 2 heard %+v", e)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if err := ss[2].Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+}
+
+// TestAbortWithoutHub: what is told when the hub has gone, but nobody has taken its place yet, is told by the next one.
+func TestAbortWithoutHub(t *testing.T) {
+	ss := world(t, job(t, 3))
+	heard := watch(ss[1])
+	ss[0].cut()
+	ss[2].Abort("c", "over")
+	if e := until(t, heard, Abort); e.Rank != 2 || e.Scope != "c" || e.Text != "over" {
+		t.Errorf("heard %+v", e)
 	}
 }
