@@ -99,7 +99,7 @@ test-rdma: ## hosts with software RDMA devices in a virtual machine (Debian; as 
 	@mkdir -p bin/rdma
 	CGO_ENABLED=1 $(GO) build $(BUILDFLAGS) -o bin/rdma/hfreduce ./cmd/hfreduce
 	for p in $(RDMA_TESTED); do CGO_ENABLED=1 $(GO) test -c -o bin/rdma/$${p##*/}.test ./$$p; done
-	testdata/rdmavm/vm run -t 420 -m 3072 -e HFREDUCE_TRANSPORT=$(RDMA_TRANSPORT) \
+	testdata/rdmavm/vm run -t 600 -m 3072 -e HFREDUCE_TRANSPORT=$(RDMA_TRANSPORT) \
 		$(foreach f,guest-tests hosts.sh perftest.sh ranks.sh,-f testdata/rdmavm/$(f):/test/$(f)) \
 		-b bin/rdma/hfreduce $(foreach p,$(notdir $(RDMA_TESTED)),-b bin/rdma/$(p).test) \
 		-- bash /test/guest-tests $(RDMA_STEPS)

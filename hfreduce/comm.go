@@ -60,6 +60,8 @@ type Comm struct {
 	tests    atomic.Uint64 // of links
 	closed   atomic.Bool
 
+	shrinking atomic.Bool // Shrink runs, or has made a Comm
+
 	crossing sync.Once // the warning of it
 
 	stats        counters

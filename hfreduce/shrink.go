@@ -12,7 +12,7 @@ import (
 // Shrink makes a new communicator of the ranks that are left after a fault, without a restart: every rank that lives calls it
 // on the broken Comm, and those that come get one, ranked in the old order. It waits for ranks that live and have not come
 // yet until ctx ends, less a quarter of its time for what follows, or else for Options.InitTimeout; who comes later gets
-// ErrPeerLost. If another rank is lost meanwhile it returns an error, and can be called again.
+// ErrPeerLost. If another rank is lost meanwhile it returns an error, and can be called again; not after it has returned a Comm.
 //
 // The input of the collective that failed is untouched unless it was in place, so it can be given to the new communicator.
 // The old one stays broken, and is closed by Close as any other.
@@ -26,8 +26,12 @@ func (c *Comm) Shrink(ctx context.Context) (*Comm, error) {
 	if c.cause.Load() == nil {
 		return nil, &OpError{Op: "Shrink", Rank: c.rank, Err: invalidf("the communicator is not broken; Split makes a smaller one of it")}
 	}
+	if c.shrinking.Swap(true) {
+		return nil, &OpError{Op: "Shrink", Rank: c.rank, Err: invalidf("Shrink has been called: a communicator shrinks once, and the new one if that breaks")}
+	}
 	left, err := c.shrink(ctx)
 	if err != nil {
+		c.shrinking.Store(false)
 		return nil, &OpError{Op: "Shrink", Rank: c.rank, Err: err}
 	}
 	return left, nil

@@ -58,6 +58,9 @@ func TestShrinkAfterAbort(t *testing.T) {
 						if left[c.Rank()], err = c.Shrink(t.Context()); err != nil {
 							return err
 						}
+						if _, err := c.Shrink(t.Context()); !errors.Is(err, ErrInvalid) {
+							return fmt.Errorf("Shrink once more returned %v", err)
+						}
 						n := left[c.Rank()]
 						if err := n.AllReduce(t.Context(), Host(y), Host(x), Sum); err != nil {
 							return err

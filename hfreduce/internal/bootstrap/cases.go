@@ -38,18 +38,17 @@ func newCases(judge func(Case) string) *cases {
 	return &cases{open: map[string]*dispute{}, judged: map[string]bool{}, judge: judge}
 }
 
-// report takes a member's report. The first of a scope opens its case (opened is its id, 0 if none is) and asks all
-// members; later ones change nothing.
-func (x *cases) report(rank int, scope, text string, members []int, gone func(int) *failure) (out []delivery, opened int) {
-	if x.judged[scope] || x.open[scope] != nil {
+// report takes a report. The first of a scope opens its case (opened is its id, 0 if none is) and asks all members; later
+// ones change nothing.
+func (x *cases) report(c Case, gone func(int) *failure) (out []delivery, opened int) {
+	if x.judged[c.Scope] || x.open[c.Scope] != nil {
 		return nil, 0
 	}
 	x.next++
-	d := &dispute{id: x.next, waiting: map[int]bool{}, c: Case{
-		Scope: scope, Members: slices.Clone(members), Reporter: rank, Report: text, Answers: map[int]string{}, Lost: map[int]string{},
-	}}
-	x.open[scope] = d
-	for _, m := range members {
+	c.Answers, c.Lost = map[int]string{}, map[int]string{}
+	d := &dispute{id: x.next, waiting: map[int]bool{}, c: c}
+	x.open[c.Scope] = d
+	for _, m := range c.Members {
 		switch f := gone(m); {
 		case f == nil:
 			d.waiting[m] = true
@@ -63,7 +62,7 @@ func (x *cases) report(rank int, scope, text string, members []int, gone func(in
 	return append(out, x.close(d, false)...), d.id
 }
 
-func (d *dispute) inquiry() []byte { return inquiryFrame(d.id, d.c.Reporter, d.c.Scope, d.c.Report) }
+func (d *dispute) inquiry() []byte { return inquiryFrame(d.id, &d.c) }
 
 // answer takes a member's answer to an inquiry; one that comes too late is dropped.
 func (x *cases) answer(rank, id int, text string) []delivery {

@@ -33,11 +33,11 @@ func (c *court) note(t *testing.T, deliveries []delivery) {
 	for _, d := range deliveries {
 		k, body := kind(d.frame[4]), d.frame[frameHead:]
 		if k == kindInquiry {
-			id, reporter, scope, report, err := parseInquiry(body)
+			id, k, err := parseInquiry(body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.sent = append(c.sent, fmt.Sprintf("ask %v: %d %s %d %s", d.to, id, scope, reporter, report))
+			c.sent = append(c.sent, fmt.Sprintf("ask %v: %d %s %d %s", d.to, id, k.Scope, k.Reporter, k.Report))
 			continue
 		}
 		_, scope, text, err := parseAbort(body)
@@ -50,7 +50,7 @@ func (c *court) note(t *testing.T, deliveries []delivery) {
 
 func (c *court) report(t *testing.T, rank int, scope, text string, members ...int) int {
 	t.Helper()
-	out, id := c.cases.report(rank, scope, text, members, c.away)
+	out, id := c.cases.report(Case{Scope: scope, Reporter: rank, Report: text, Members: members}, c.away)
 	c.note(t, out)
 	return id
 }
@@ -186,5 +186,29 @@ func TestRollCallOfNobody(t *testing.T) {
 	}
 	if len(b.rolls.open) > 0 {
 		t.Error("it is open for ever")
+	}
+}
+
+// TestRollCallWithdrawn: a rank that does not wait any more is not taken along, unless it has been already.
+func TestRollCallWithdrawn(t *testing.T) {
+	b := &rollBook{rolls: newRolls(0), gone: map[int]*failure{}}
+	members := []int{1, 3}
+	if _, opened := b.come(1, "k", members, nil, b.away); opened == 0 {
+		t.Fatal("it did not begin")
+	}
+	if got := said(t, b.withdraw(3, "k")); got != nil {
+		t.Error("who had not come was told", got)
+	}
+	if got := said(t, b.withdraw(1, "k")); !slices.Equal(got, []string{"[1]: rank 1 has withdrawn"}) {
+		t.Error(got)
+	}
+	if got, _ := b.come(3, "k", members, nil, b.away); got != nil {
+		t.Error("it ended without rank 1", said(t, got))
+	}
+	if got, _ := b.come(1, "k", members, nil, b.away); !slices.Equal(said(t, got), []string{`[1 3]: 1 [1 3] ["" ""]`}) {
+		t.Error(said(t, got))
+	}
+	if got := said(t, b.withdraw(1, "k")); got != nil {
+		t.Error("it was over, and rank 1 was told", got)
 	}
 }

@@ -12,9 +12,12 @@ import (
 // Config.Judge decide, and tells all members the same: an Event of kind Verdict, on this rank too. It does not block. Only
 // the first report of a scope counts. If the hub is lost, whoever takes its place gets the report.
 func (s *Session) Report(scope string, members []int, text string) {
-	frame := reportFrame(scope, members, text)
+	frame := reportFrame(&Case{Scope: scope, Reporter: s.rank, Members: members, Report: text})
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.judged[scope] {
+		return
+	}
 	s.reports[scope] = frame
 	if s.wire != nil {
 		s.wire.send(frame)
@@ -29,19 +32,23 @@ func (s *Session) Answer(f func(scope, report string) string) {
 	s.answers = f
 }
 
-// asked answers the hub.
+// asked answers the hub. What it asks about is reported to the next hub if this one is lost before there is a verdict, or has
+// told it to others only.
 func (s *Session) asked(body []byte) error {
-	id, _, scope, report, err := parseInquiry(body)
+	id, c, err := parseInquiry(body)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
+	if s.reports[c.Scope] == nil && !s.judged[c.Scope] {
+		s.reports[c.Scope] = reportFrame(&c)
+	}
 	f, w := s.answers, s.wire
 	s.mu.Unlock()
 	s.wg.Go(func() {
 		text := ""
 		if f != nil {
-			text = f(scope, report)
+			text = f(c.Scope, c.Report)
 		}
 		if w != nil {
 			w.send(answerFrame(id, text))
@@ -78,7 +85,7 @@ type calledRoll struct {
 // RollCall finds out which of the members go on together: it ends when all that are neither lost nor closed have called it,
 // or when the patience of the first to come ends, without those who have not come by then. A rank that comes after the end
 // gets ErrPeerLost, unless it was there; then it begins the next roll call of the key, of those who were. It also ends with
-// ctx.
+// ctx, unless the roll call has ended with this rank just then.
 func (s *Session) RollCall(ctx context.Context, key string, members []int, patience time.Duration, mine []byte) (Roll, error) {
 	if ctx.Err() != nil {
 		return Roll{}, fmt.Errorf("bootstrap: roll call %q on rank %d: %w", key, s.rank, context.Cause(ctx))
@@ -113,14 +120,33 @@ func (s *Session) RollCall(ctx context.Context, key string, members []int, patie
 			delete(s.calls, key)
 		}
 	}()
+	var r calledRoll
+	select {
+	case r = <-c.done:
+	case <-ctx.Done():
+		r = s.withdraw(key, c)
+		if r.failure != nil {
+			return Roll{}, fmt.Errorf("bootstrap: roll call %q on rank %d: %w", key, s.rank, context.Cause(ctx))
+		}
+	}
+	if r.failure != nil {
+		return Roll{}, fmt.Errorf("bootstrap: roll call %q on rank %d: %w", key, s.rank, r.failure)
+	}
+	return r.roll, nil
+}
+
+// withdraw makes the others go on without this rank, unless they have gone on with it.
+func (s *Session) withdraw(key string, c *calling) calledRoll {
+	var e encoder
+	e.text(key, maxKey)
+	s.send(newFrame(kindWithdraw, e))
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
 	select {
 	case r := <-c.done:
-		if r.failure != nil {
-			return Roll{}, fmt.Errorf("bootstrap: roll call %q on rank %d: %w", key, s.rank, r.failure)
-		}
-		return r.roll, nil
-	case <-ctx.Done():
-		return Roll{}, fmt.Errorf("bootstrap: roll call %q on rank %d: %w", key, s.rank, context.Cause(ctx))
+		return r
+	case <-timer.C: // there is no hub, or it is stopped
+		return calledRoll{failure: failuref(codeOther, "no answer")}
 	}
 }
 

@@ -40,12 +40,13 @@ const (
 	kindLost                     // hub: rank, text
 	kindGoodbye                  // rank: closes; hub: understood, or closes itself
 	kindNotice                   // as kindAbort, but nobody keeps it
-	kindReport                   // rank: scope, members, text: a fault that all members must hear one verdict of
-	kindInquiry                  // hub: case, rank, scope, text: what a member has reported; what do you know?
+	kindReport                   // rank: scope, who reports, members, text: a fault that all members must hear one verdict of
+	kindInquiry                  // hub: case, then as kindReport: what a member has reported; what do you know?
 	kindAnswer                   // rank: case, text
 	kindVerdict                  // hub: the rank that reported, scope, text
 	kindRollCall                 // rank: key, members, milliseconds that it waits, blob
 	kindRoll                     // hub: key, code, text, epoch, who came with their blobs
+	kindWithdraw                 // rank: key of a roll call that it does not wait for any more
 	kindGone                     // rank: another rank whose process has ended, no scope, text
 )
 
@@ -184,33 +185,41 @@ func parseExchange(body []byte) (key string, members []int, mine []byte, err err
 	return key, members, mine, d.end()
 }
 
-func reportFrame(scope string, members []int, text string) []byte {
+func reportFrame(c *Case) []byte {
 	var e encoder
-	e.text(scope, maxScope)
-	e.ranks(members)
-	e.text(text, maxText)
+	e.text(c.Scope, maxScope)
+	e.u32(c.Reporter)
+	e.ranks(c.Members)
+	e.text(c.Report, maxText)
 	return newFrame(kindReport, e)
 }
 
-func parseReport(body []byte) (scope string, members []int, text string, err error) {
-	d := decoder{rest: body}
-	scope, members, text = d.text(maxScope), d.ranks(), d.text(maxText)
-	return scope, members, text, d.end()
+func (d *decoder) report() (c Case) {
+	c.Scope, c.Reporter, c.Members, c.Report = d.text(maxScope), d.u32(maxWorldSize-1), d.ranks(), d.text(maxText)
+	return c
 }
 
-func inquiryFrame(id, reporter int, scope, text string) []byte {
+func parseReport(body []byte) (Case, error) {
+	d := decoder{rest: body}
+	c := d.report()
+	return c, d.end()
+}
+
+func inquiryFrame(id int, c *Case) []byte {
 	var e encoder
 	e.u32(id)
-	e.u32(reporter)
-	e.text(scope, maxScope)
-	e.text(text, maxText)
+	e.text(c.Scope, maxScope)
+	e.u32(c.Reporter)
+	e.ranks(c.Members)
+	e.text(c.Report, maxText)
 	return newFrame(kindInquiry, e)
 }
 
-func parseInquiry(body []byte) (id, reporter int, scope, text string, err error) {
+func parseInquiry(body []byte) (id int, c Case, err error) {
 	d := decoder{rest: body}
-	id, reporter, scope, text = d.u32(math.MaxInt32), d.u32(maxWorldSize-1), d.text(maxScope), d.text(maxText)
-	return id, reporter, scope, text, d.end()
+	id = d.u32(math.MaxInt32)
+	c = d.report()
+	return id, c, d.end()
 }
 
 func answerFrame(id int, text string) []byte {

@@ -56,7 +56,7 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 		}
 		h.broadcast(abortFrame(k, rank, scope, text), func(r int) bool { return r == rank })
 		return nil
-	case kindReport, kindAnswer, kindRollCall:
+	case kindReport, kindAnswer, kindRollCall, kindWithdraw:
 		return h.consult(rank, k, body)
 	case kindGone:
 		return h.bury(rank, body)
@@ -109,31 +109,36 @@ func (h *hub) consult(rank int, k kind, body []byte) error {
 		}
 		return err
 	}
-	var (
-		name, text string
-		members    []int
-		patience   time.Duration
-		part       []byte
-		err        error
-	)
-	if k == kindReport {
-		name, members, text, err = parseReport(body)
-	} else {
-		name, members, patience, part, err = parseRollCall(body)
+	if k == kindWithdraw {
+		d := decoder{rest: body}
+		key := d.text(maxKey)
+		if err := d.end(); err != nil {
+			return err
+		}
+		h.deliver(h.rolls.withdraw(rank, key))
+		return nil
 	}
+	if k == kindReport {
+		c, err := parseReport(body)
+		if err == nil {
+			err = errors.Join(checkMembers(rank, len(h.members), c.Members), checkMembers(c.Reporter, len(h.members), c.Members))
+		}
+		if err != nil {
+			return err
+		}
+		out, opened := h.cases.report(c, h.gone)
+		h.deliver(out)
+		h.after(answerTimeout, opened, h.cases.expire)
+		return nil
+	}
+	key, members, patience, part, err := parseRollCall(body)
 	if err == nil {
 		err = checkMembers(rank, len(h.members), members)
 	}
 	if err != nil {
 		return err
 	}
-	if k == kindReport {
-		out, opened := h.cases.report(rank, name, text, members, h.gone)
-		h.deliver(out)
-		h.after(answerTimeout, opened, h.cases.expire)
-		return nil
-	}
-	out, opened := h.rolls.come(rank, name, members, part, h.gone)
+	out, opened := h.rolls.come(rank, key, members, part, h.gone)
 	h.deliver(out)
 	h.after(patience, opened, h.rolls.expire)
 	return nil

@@ -53,8 +53,18 @@ func (x *rolls) come(rank int, key string, members []int, part []byte, gone func
 	if !slices.Contains(r.members, rank) {
 		return []delivery{{[]int{rank}, rollFrame(key, failuref(codeMismatch, "rank %d is no member: %s", rank, FormatRanks(r.members)), nil)}}, opened
 	}
-	r.parts[rank] = part
+	r.parts[rank] = append([]byte{}, part...) // never nil
 	return x.check(r, gone), opened
+}
+
+// withdraw takes a member back that does not wait any more, and tells it so, unless the roll call has ended with it.
+func (x *rolls) withdraw(rank int, key string) []delivery {
+	r := x.open[key]
+	if r == nil || r.parts[rank] == nil {
+		return nil
+	}
+	delete(r.parts, rank)
+	return []delivery{{[]int{rank}, rollFrame(key, failuref(codeOther, "rank %d has withdrawn", rank), nil)}}
 }
 
 // lose is for a rank that is gone.

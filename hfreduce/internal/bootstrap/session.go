@@ -37,7 +37,8 @@ type Session struct {
 	saw      sighting            // that the hub has ended, until there is another one
 	later    [][]byte            // exchanges and ends of processes from when there was no hub
 	told     [][]byte            // the latest aborts: who takes the hub's place may have to tell them
-	reports  map[string][]byte   // by scope, until there is a verdict
+	reports  map[string][]byte   // by scope, until there is a verdict; also others' that the hub has asked about
+	judged   map[string]bool     // scopes of which there is one
 	calls    map[string]*calling // roll calls in flight, by key
 	answers  func(scope, report string) string
 	waiters  map[string]chan result // exchanges in flight, by key
@@ -58,7 +59,7 @@ func newSession(j *joining, peers []PeerInfo) *Session {
 	s := &Session{
 		rank: j.cfg.Rank, cfg: j.cfg, peers: peers, log: j.cfg.Logger, listener: j.listener, hub: j.hub, wire: j.wire,
 		events: newEvents(), ended: make(chan struct{}), dispatched: make(chan struct{}),
-		lost: map[int]bool{}, reports: map[string][]byte{}, calls: map[string]*calling{},
+		lost: map[int]bool{}, reports: map[string][]byte{}, judged: map[string]bool{}, calls: map[string]*calling{},
 		waiters: map[string]chan result{}, used: map[string]bool{}, closed: make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -279,6 +280,7 @@ func (s *Session) hear(k kind, rank int, scope, text string) {
 		e.Kind = Verdict
 		s.mu.Lock()
 		delete(s.reports, scope)
+		s.judged[scope] = true
 		s.mu.Unlock()
 	}
 	s.events.publish(e)

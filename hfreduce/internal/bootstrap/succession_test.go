@@ -258,3 +258,39 @@ func TestAbortWithoutHub(t *testing.T) {
 		t.Errorf("heard %+v", e)
 	}
 }
+
+// TestCaseOutlivesItsReporterAndHub: rank 0 reports to itself, asks, and is lost. Who was asked has the next hub judge.
+func TestCaseOutlivesItsReporterAndHub(t *testing.T) {
+	ss := world(t, judged(job(t, 3)))
+	answering(ss)
+	asked, release := make(chan struct{}, 2), make(chan struct{})
+	ss[2].Answer(func(string, string) string {
+		asked <- struct{}{}
+		<-release
+		return "two"
+	})
+	heard := watch(ss[2])
+	ss[0].Report("c", []int{0, 2}, "stall")
+	<-asked
+	ss[0].cut()
+	close(release)
+	if e := until(t, heard, Verdict); e.Rank != 0 || e.Text != "stall by 0; answers map[2:two]; lost [0]" {
+		t.Errorf("rank 2 heard %+v", e)
+	}
+}
+
+// TestRollCallGivenUp: a rank whose context ends does not count as there, and may come again.
+func TestRollCallGivenUp(t *testing.T) {
+	ss := world(t, job(t, 3))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("had enough")
+	time.AfterFunc(20*time.Millisecond, func() { cancel(gone) })
+	if _, err := ss[1].RollCall(ctx, "k", []int{0, 1, 2}, patience, nil); !errors.Is(err, gone) {
+		t.Fatal(err)
+	}
+	for i, r := range mustCallRoll(t, ss, "k", []int{0, 1, 2}) {
+		if !slices.Equal(r.Ranks, []int{0, 1, 2}) {
+			t.Errorf("rank %d: the roll is %v", i, r)
+		}
+	}
+}
