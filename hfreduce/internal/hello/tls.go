@@ -97,7 +97,7 @@ func verifier(roots *x509.CertPool, use x509.ExtKeyUsage) func(tls.ConnectionSta
 	}
 }
 
-// protocol is what TLS is told that it carries, so that a certificate's other uses cannot be mixed up with this one.
+// protocol is what TLS is told that it carries: a listener that offers others only refuses early. The hello inside decides.
 const protocol = "hfreduce"
 
 // NewTLS is LoadTLS with what the files hold, unchecked.

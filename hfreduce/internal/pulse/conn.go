@@ -10,7 +10,7 @@ import (
 )
 
 // Usual is the bound where none is configured.
-const Usual = 8 * time.Second
+const Usual = 7 * time.Second
 
 // Do calls f with the descriptor of a connection, if it has one, or of the one that it encrypts.
 func Do(conn net.Conn, f func(fd int) error) error {
