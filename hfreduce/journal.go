@@ -36,11 +36,18 @@ type journal struct {
 func (j *journal) begin(c *Comm, seq uint64, k *signature, tag uint32) {
 	j.mu.Lock()
 	j.seq, j.calls[seq%remembered], j.tags[seq%remembered] = seq, *k, tag
-	notice := j.notice
+	early := j.notice.Seq == seq // another rank has waited for this one
 	j.mu.Unlock()
-	if notice.Seq == seq {
-		j.heard(c, notice)
+	if early {
+		j.heard(c, j.latestNotice())
 	}
+}
+
+// latestNotice returns the latest notice of a collective that had not begun here.
+func (j *journal) latestNotice() verdict {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.notice
 }
 
 // heard compares another rank's notice with what this rank did or does.

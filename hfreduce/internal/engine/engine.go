@@ -89,7 +89,8 @@ type Engine struct {
 	arenas  [][]byte
 	backoff wait.Backoff
 
-	call      uint64  // number of the running or last collective
+	call      uint64 // number of the running or last collective, above the bits of its stage
+	probe     func(Stage)
 	state     *uint64 // this rank's state word
 	attention atomic.Uint32
 	asked     atomic.Pointer[question]
@@ -163,7 +164,7 @@ func New(cfg Config) (*Engine, error) {
 		backoff: wait.NewBackoff(cfg.Policy),
 	}
 	e.localSize = len(cfg.Layout.Nodes[e.node])
-	e.state = e.mem.stateWord(e.local)
+	e.state, e.probe = e.mem.stateWord(e.local), cfg.Probe
 	e.device = newDevice(&e.mem, e.local)
 	e.links = make([]transport.Link, cfg.Layout.WorldSize())
 	e.carriers = make([]*LinkCounters, len(e.links))

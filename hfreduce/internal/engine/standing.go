@@ -44,22 +44,24 @@ const stageBits = 8
 
 // begins notes, for the ranks of the node and whoever asks (Ask), what this rank does now.
 func (e *Engine) begins(s Stage) {
-	storeState(e.state, e.call<<stageBits|uint64(s))
-	if e.cfg.Probe != nil {
-		e.cfg.Probe(s)
+	storeState(e.state, e.call|uint64(s))
+	if e.probe != nil {
+		e.probe(s)
 	}
 }
 
 // Enter notes that this rank begins a collective, by its number; Run notes its end, if that is no error.
 func (e *Engine) Enter(call uint64) {
-	e.call = call
+	e.call = call << stageBits
 	e.begins(StageEnter)
 }
 
 // leaves ends a collective.
 func (e *Engine) leaves() {
-	e.begins(StageLeave)
-	storeState(e.state, e.call<<stageBits|uint64(StageOutside))
+	if e.probe != nil {
+		e.begins(StageLeave)
+	}
+	storeState(e.state, e.call|uint64(StageOutside))
 }
 
 // Standings returns where the ranks of the node stand, by local rank, as the segment shows it: that outlives their
@@ -152,7 +154,7 @@ func (e *Engine) attend(a uint32) error {
 // Position returns where this rank stands. It is for the goroutine that runs collectives, also after one has failed.
 func (e *Engine) Position() Position {
 	s := e.stalled()
-	p := Position{Standing: Standing{Call: e.call}, Needs: s.Needs, Device: s.Device}
+	p := Position{Standing: Standing{Call: e.call >> stageBits}, Needs: s.Needs, Device: s.Device}
 	p.Stage = Stage(atomic.LoadUint64(e.state) & (1<<stageBits - 1))
 	return p
 }
