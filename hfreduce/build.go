@@ -226,6 +226,14 @@ func (c *Comm) Split(ctx context.Context, color, key int) (*Comm, error) {
 	return sub, nil
 }
 
+// derive builds another communicator of members (world ranks), of which this one is the rank-th. The fabric stays meanwhile,
+// even if this is the last Comm and is closed.
+func (c *Comm) derive(ctx context.Context, key string, members []int, rank int) (*Comm, error) {
+	c.fabric.retain()
+	n, err := newComm(ctx, c.fabric, c.opts, key, members, rank)
+	return n, errors.Join(err, c.fabric.release(ctx))
+}
+
 // choice is what a rank gives to Split.
 type choice struct{ Color, Key int }
 
@@ -254,7 +262,7 @@ func (c *Comm) split(ctx context.Context, color, key int) (*Comm, error) {
 	for i, r := range ranks {
 		members[i] = c.members[r]
 	}
-	return newComm(ctx, c.fabric, c.opts, fmt.Sprintf("%s/%d", name, color), members, slices.Index(ranks, c.rank))
+	return c.derive(ctx, fmt.Sprintf("%s/%d", name, color), members, slices.Index(ranks, c.rank))
 }
 
 // chosen returns the ranks with the color, in the new order.

@@ -62,7 +62,7 @@ func (c *Comm) shrink(ctx context.Context) (*Comm, error) {
 	}
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
-	return newComm(ctx, c.fabric, c.opts, fmt.Sprintf("%s/%d", key, epoch), members, rank)
+	return c.derive(ctx, fmt.Sprintf("%s/%d", key, epoch), members, rank)
 }
 
 // bounded returns a context that also ends after Options.InitTimeout.

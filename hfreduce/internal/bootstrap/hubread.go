@@ -81,7 +81,7 @@ func (h *hub) bury(rank int, body []byte) error {
 		return err
 	}
 	m := &h.members[gone]
-	if m.left || m.lost != nil {
+	if m.left || m.lost != nil || gone == h.cfg.Rank { // this process is none that has ended
 		return nil
 	}
 	if m.awaited {
