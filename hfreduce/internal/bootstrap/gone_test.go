@@ -20,6 +20,7 @@ func TestReportGone(t *testing.T) {
 	ss[1].ReportGone(4, "too late")
 	ss[1].ReportGone(2, "its process has ended")
 	ss[1].ReportGone(2, "again")
+	ss[1].send(abortFrame(kindGone, 0, "", "the hub knows better"))
 	ss[1].Abort("scope", "after it") // comes after them
 	for rank, c := range []chan Event{zero, one} {
 		e := next(t, c)
