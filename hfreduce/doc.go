@@ -14,8 +14,9 @@
 //
 // A call with bad arguments returns an error that wraps [ErrInvalid] at once and changes nothing. Any later fault
 // breaks the Comm for good: pending and later calls on every rank return an error that wraps the first cause
-// ([ErrPeerLost], [ErrMismatch], [ErrTimeout], [ErrAborted]). When a call returns, with or without an error, the
-// caller's buffers are no longer in use.
+// ([ErrPeerLost], [ErrMismatch], [ErrTimeout], [ErrAborted], [ErrCorrupt]) and a [FaultError], which says on all ranks alike
+// whom it is put down to and what they were last seen doing. [Comm.Shrink] goes on with the ranks that are left. When a call
+// returns, with or without an error, the caller's buffers are no longer in use.
 //
 // # Sums
 //

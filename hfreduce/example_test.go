@@ -4,6 +4,7 @@ package hfreduce_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"sync"
@@ -43,6 +44,38 @@ func ExampleComm_AllReduce() {
 		}
 	})
 	// Output: [1.5 8]
+}
+
+// After a fault the ranks that are left go on with a new communicator, and give it what the failed collective did not get.
+func ExampleComm_Shrink() {
+	onFourRanks(func(ctx context.Context, c *hfreduce.Comm) {
+		if c.Rank() == 2 {
+			c.Abort(errors.New("a fault"))
+		}
+		grad, sum := []float32{1}, []float32{0}
+		err := c.AllReduce(ctx, hfreduce.Host(sum), hfreduce.Host(grad), hfreduce.Sum)
+		var fault *hfreduce.FaultError
+		if !errors.As(err, &fault) {
+			log.Fatal(err)
+		}
+		left, err := c.Shrink(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := left.AllReduce(ctx, hfreduce.Host(sum), hfreduce.Host(grad), hfreduce.Sum); err != nil {
+			log.Fatal(err)
+		}
+		if left.Rank() == 0 {
+			fmt.Println(fault)
+			fmt.Println(left.WorldSize(), "ranks:", sum)
+		}
+		if err := left.Close(ctx); err != nil {
+			log.Fatal(err)
+		}
+	})
+	// Output:
+	// hfreduce: communicator was aborted: rank 2: a fault
+	// 4 ranks: [4]
 }
 
 // A collective runs while the rank computes.
