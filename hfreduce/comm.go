@@ -251,6 +251,7 @@ func (c *Comm) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return ErrClosed
 	}
+	c.awaitOrdered(ctx)
 	errs := []error{c.drain(ctx)}
 	c.seal()
 	if c.cause.Load() == nil {

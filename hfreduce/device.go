@@ -141,6 +141,24 @@ func (c *Comm) startOrdered(r *Request) error {
 	return nil
 }
 
+// awaitOrdered waits, after the Comm was marked as closed, for calls that had passed their checks before: they are queued, and
+// the GPU has their part, when it returns; unless ctx has ended.
+func (c *Comm) awaitOrdered(ctx context.Context) {
+	if !c.devices.made {
+		return
+	}
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		c.devices.order.Lock()
+		defer c.devices.order.Unlock()
+	}()
+	select {
+	case <-passed:
+	case <-ctx.Done():
+	}
+}
+
 // failGPU breaks the Comm because of CUDA.
 func (c *Comm) failGPU(err error) {
 	c.fail(verdict{Kind: verdictFault, Rank: c.members[c.rank], Text: fmt.Sprintf("GPU: %v", err)}, err)
