@@ -137,8 +137,8 @@ func (k chaos) String() string {
 	if k.stop {
 		action = "stop"
 	}
-	// The stage may not come in that call, so a later one counts as well.
-	return fmt.Sprintf("%s rank=%d stage=%v call=%d-%d", action, k.victim, k.stage, k.call, chaosCalls)
+	// The stage may not come in that call, so a later one counts as well; not the last, which the others may end before they know.
+	return fmt.Sprintf("%s rank=%d stage=%v call=%d-%d", action, k.victim, k.stage, k.call, chaosCalls-1)
 }
 
 // watched reports whether a rank that lives shares the victim's node, and sees where it stands.
