@@ -16,41 +16,31 @@ func tune(conn net.Conn, bound time.Duration) {
 	_ = pulse.Do(conn, func(fd int) error { return pulse.Keep(fd, bound) })
 }
 
-// heartbeat looks at control connections on which something is under way, until done is closed. wires returns them.
-func heartbeat(bound time.Duration, done <-chan struct{}, wires func() []*wire) {
+// heartbeat looks at control connections on which something is under way, until done is closed. wires appends them to a slice.
+func heartbeat(bound time.Duration, done <-chan struct{}, wires func([]*wire) []*wire) {
 	ticker := time.NewTicker(pulse.Interval(bound))
 	defer ticker.Stop()
-	monitors := map[*wire]*pulse.Monitor{}
+	var all []*wire
 	for {
 		select {
 		case <-done:
 			return
 		case now := <-ticker.C:
-			current := make(map[*wire]*pulse.Monitor, len(monitors))
-			for _, w := range wires() {
-				m := monitors[w]
-				if m == nil {
-					m = &pulse.Monitor{}
-				}
-				current[w] = m
-				w.look(m, now, bound)
+			all = wires(all[:0])
+			for _, w := range all {
+				w.look(now, bound)
 			}
-			monitors = current
+			clear(all) // not to keep what is gone
 		}
 	}
 }
 
-// look ends the connection if its host has not answered for bound. What is no TCP connection has no host.
-func (w *wire) look(m *pulse.Monitor, now time.Time, bound time.Duration) {
-	var s pulse.State
-	err := pulse.Do(w.conn, func(fd int) (err error) {
-		s, err = pulse.Look(fd)
-		return err
-	})
-	if err != nil { // closed meanwhile
+// look ends the connection if its host has not answered for bound.
+func (w *wire) look(now time.Time, bound time.Duration) {
+	if w.gauge == nil {
 		return
 	}
-	if silent := m.Silent(s, now); silent >= bound {
+	if silent := w.gauge.Silent(now); silent >= bound {
 		w.expire(fmt.Errorf("its host has acknowledged nothing for %v", silent.Round(100*time.Millisecond)))
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
 // A connection that this side ends because the other host is silent tells so, and not that it was closed.
@@ -34,10 +32,10 @@ func TestSilentHostIsNamed(t *testing.T) {
 // A connection whose host answers is let alone, however short the bound, and one that has no host is not looked at.
 func TestHeartbeatOfLivingHosts(t *testing.T) {
 	ss := world(t, job(t, 2))
-	var m pulse.Monitor
-	for _, w := range append(ss[0].hub.wires(), ss[0].wire, ss[1].wire) {
+	for _, w := range append(ss[0].hub.wires(nil), ss[0].wire, ss[1].wire) {
+		own := newWire(w.conn) // the other one's gauge is its heartbeat's
 		for i := range 10 {
-			w.look(&m, time.Now().Add(time.Duration(i)*time.Hour), time.Nanosecond)
+			own.look(time.Now().Add(time.Duration(i)*time.Hour), time.Nanosecond)
 		}
 	}
 	mustExchange(t, ss, "after", []int{0, 1})

@@ -253,10 +253,9 @@ func (h *hub) broadcast(frame []byte, skip func(rank int) bool) {
 }
 
 // wires returns the connections of all members.
-func (h *hub) wires() []*wire {
+func (h *hub) wires(ws []*wire) []*wire {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var ws []*wire
 	for i := range h.members {
 		if w := h.members[i].wire; w != nil { // else it has not come over to a new hub yet
 			ws = append(ws, w)

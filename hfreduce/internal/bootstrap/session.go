@@ -197,13 +197,13 @@ func (s *Session) forget(key string) {
 }
 
 // wires returns this rank's control connection, if it has one just now.
-func (s *Session) wires() []*wire {
+func (s *Session) wires(ws []*wire) []*wire {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wire == nil {
-		return nil
+		return ws
 	}
-	return []*wire{s.wire}
+	return append(ws, s.wire)
 }
 
 // read takes what the hub sends, and then what those send who take its place, until there is nobody any more.

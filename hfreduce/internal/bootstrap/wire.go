@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"net"
 	"sync"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
 // wire is one control connection. Messages to it are queued, so that a peer that does not read holds up nobody; one
@@ -13,6 +15,8 @@ import (
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
+
+	gauge *pulse.Gauge // nil for a pipe
 
 	mu       sync.Mutex
 	queue    [][]byte
@@ -23,7 +27,7 @@ type wire struct {
 }
 
 func newWire(conn net.Conn) *wire {
-	return &wire{conn: conn, in: bufio.NewReader(conn), more: make(chan struct{}, 1)}
+	return &wire{conn: conn, in: bufio.NewReader(conn), gauge: pulse.NewGauge(conn), more: make(chan struct{}, 1)}
 }
 
 // run writes what is queued, until finish or kill.

@@ -12,8 +12,8 @@ import (
 // Usual is the bound where none is configured.
 const Usual = 7 * time.Second
 
-// Do calls f with the descriptor of a connection, if it has one, or of the one that it encrypts.
-func Do(conn net.Conn, f func(fd int) error) error {
+// rawOf returns the way to the descriptor of a connection, or of the one that it encrypts; nil if it has none.
+func rawOf(conn net.Conn) (syscall.RawConn, error) {
 	for {
 		outer, ok := conn.(interface{ NetConn() net.Conn }) // as *tls.Conn
 		if !ok {
@@ -21,12 +21,45 @@ func Do(conn net.Conn, f func(fd int) error) error {
 		}
 		conn = outer.NetConn()
 	}
-	c, ok := conn.(syscall.Conn)
-	if !ok {
+	if c, ok := conn.(syscall.Conn); ok {
+		return c.SyscallConn()
+	}
+	return nil, nil
+}
+
+// Gauge looks at one connection from time to time. It allocates nothing, as there may be many.
+type Gauge struct {
+	raw     syscall.RawConn
+	monitor Monitor
+	look    func(fd uintptr)
+	state   State
+	err     error
+}
+
+// NewGauge returns the gauge of a connection, nil for one without a descriptor, which has no host.
+func NewGauge(conn net.Conn) *Gauge {
+	raw, err := rawOf(conn)
+	if raw == nil || err != nil {
 		return nil
 	}
-	raw, err := c.SyscallConn()
-	if err != nil {
+	g := &Gauge{raw: raw}
+	g.look = func(fd uintptr) { g.state, g.err = Look(int(fd)) }
+	return g
+}
+
+// Silent looks, and returns for how long the kernel has been asking the connection's host in vain; zero if it is not, or the
+// connection is closed.
+func (g *Gauge) Silent(now time.Time) time.Duration {
+	if err := g.raw.Control(g.look); err != nil || g.err != nil {
+		return 0
+	}
+	return g.monitor.Silent(g.state, now)
+}
+
+// Do calls f with the descriptor of a connection, if it has one, or of the one that it encrypts.
+func Do(conn net.Conn, f func(fd int) error) error {
+	raw, err := rawOf(conn)
+	if raw == nil || err != nil {
 		return err
 	}
 	var inner error

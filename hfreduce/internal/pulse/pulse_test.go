@@ -175,3 +175,28 @@ func TestDoUnwraps(t *testing.T) {
 		}
 	}
 }
+
+// TestGaugeAllocatesNothing looks at a connection as often as a job of days does.
+func TestGaugeAllocatesNothing(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	g := NewGauge(outer{conn})
+	if n := testing.AllocsPerRun(100, func() {
+		if silent := g.Silent(time.Now()); silent != 0 {
+			t.Errorf("a host that answers is silent for %v", silent)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations a look", n)
+	}
+	if pipe, _ := net.Pipe(); NewGauge(pipe) != nil {
+		t.Error("a pipe has a gauge")
+	}
+}
