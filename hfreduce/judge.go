@@ -112,18 +112,29 @@ func (d *dispute) each(f func(world int, a answer, answered bool)) {
 
 // dead is the verdict when members are gone.
 func (d *dispute) dead() verdict {
-	var culprits []Culprit
-	var texts []string
+	var gone []int
 	for _, m := range d.members {
-		how, lost := d.lost[m]
-		if !lost {
-			continue
+		if _, lost := d.lost[m]; lost {
+			gone = append(gone, m)
 		}
+	}
+	culprits, text := d.blame(gone, func(m int, c Culprit) string {
+		return fmt.Sprintf("%s: %s; %s", d.name(m), d.lost[m], d.lastSeen(m, c))
+	})
+	return d.verdict(verdictLost, culprits, text)
+}
+
+// blame describes members, the first of them in words. A verdict of a large world is bounded, and so is what it takes.
+func (d *dispute) blame(ranks []int, describe func(m int, c Culprit) string) (culprits []Culprit, text string) {
+	var texts []string
+	for i, m := range ranks[:min(len(ranks), maxCulprits)] {
 		c := d.culprit(m)
 		culprits = append(culprits, c)
-		texts = append(texts, fmt.Sprintf("%s: %s; %s", d.name(m), how, d.lastSeen(m, c)))
+		if i < maxTexts {
+			texts = append(texts, describe(m, c))
+		}
 	}
-	return d.verdict(verdictLost, culprits, joined(texts))
+	return culprits, joined(texts, len(ranks))
 }
 
 // lastSeen words where a member was last seen, or what it owes.
@@ -194,7 +205,7 @@ func (d *dispute) mismatch() verdict {
 			}
 		}
 	}
-	return d.verdict(verdictMismatch, culprits, fmt.Sprintf("collective %d: %s", first, joined(texts)))
+	return d.verdict(verdictMismatch, culprits, fmt.Sprintf("collective %d: %s", first, joined(texts, len(texts))))
 }
 
 // corrupt is the verdict on data that was not what had been sent, or on results that differ.
@@ -230,14 +241,8 @@ func (d *dispute) missing() verdict {
 		what = fmt.Sprintf("collective %d, %s, %s", d.report.Seq, d.report.Call, what)
 	}
 	blame := func(ranks []int, text func(m int, c Culprit) string) verdict {
-		var culprits []Culprit
-		var texts []string
-		for _, m := range ranks {
-			c := d.culprit(m)
-			culprits = append(culprits, c)
-			texts = append(texts, d.name(m)+" "+text(m, c))
-		}
-		return d.verdict(verdictTimeout, culprits, what+": "+joined(texts))
+		culprits, all := d.blame(ranks, func(m int, c Culprit) string { return d.name(m) + " " + text(m, c) })
+		return d.verdict(verdictTimeout, culprits, what+": "+all)
 	}
 	switch {
 	case len(silent) > 0:
@@ -312,7 +317,7 @@ func (d *dispute) stuck(what string) verdict {
 	if len(texts) == 0 {
 		texts = append(texts, "no rank waits any more: it was about to move")
 	}
-	return d.verdict(verdictTimeout, culprits, what+": all ranks are in it, and live: "+joined(texts))
+	return d.verdict(verdictTimeout, culprits, what+": all ranks are in it, and live: "+joined(texts, len(texts)))
 }
 
 // path is the verdict when a link broke whose ends both live.
@@ -333,9 +338,12 @@ const (
 	maxTexts    = 8
 )
 
-func joined(texts []string) string {
-	if more := len(texts) - maxTexts; more > 0 {
-		return strings.Join(texts[:maxTexts], "; ") + fmt.Sprintf("; and %d more", more)
+// joined lists the first of total texts.
+func joined(texts []string, total int) string {
+	texts = texts[:min(len(texts), maxTexts)]
+	all := strings.Join(texts, "; ")
+	if more := total - len(texts); more > 0 {
+		all += fmt.Sprintf("; and %d more", more)
 	}
-	return strings.Join(texts, "; ")
+	return all
 }
