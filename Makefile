@@ -87,7 +87,7 @@ test-netns: ## ranks on hosts that are network namespaces: lost hosts, cut paths
 
 # What test-rdma does, one after another (testdata/rdmavm/guest-tests lists what there is), and what joins its ranks.
 RDMA_STEPS     ?= rdma.test verbs.test 'hfreduce.test=Verbs|Processes|Killed|NothingLeft|NetnsBadNetwork' \
-	sweep=2 sweep=3 sweep=4 sweep=8 kill=4 down=4 loss=2 compare
+	sweep=2 sweep=3 sweep=4 sweep=8 kill=4 down=4 loss=2
 RDMA_TRANSPORT ?= verbs
 # The packages that a step NAME.test may mean; those that are meant are built.
 RDMA_PACKAGES  := rdma hfreduce/internal/transport/verbs hfreduce
