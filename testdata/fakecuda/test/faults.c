@@ -4,6 +4,7 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,12 +33,15 @@ static void sticky(void) {
 	void *on = device_memory(4096);
 	cudaStream_t s = stream(STREAM_NON_BLOCKING), waits = stream(STREAM_NON_BLOCKING);
 	cudaEvent_t e = event();
-	gate(waits, w, 0); // 1: never opened
+	mark(waits, w, 4); // 1
+	gate(waits, w, 0); // 2: never opened
 	mark(waits, w, 1);
-	gate(s, w, 2); // 2
-	OK(cudaMemcpyAsync(w.host + 8, on, 64, COPY_DEVICE_TO_HOST, s)); // 3: fails
+	gate(s, w, 2); // 3
+	OK(cudaMemcpyAsync(w.host + 8, on, 64, COPY_DEVICE_TO_HOST, s)); // 4: fails
 	mark(s, w, 3);
 	OK(cudaEventRecord(e, s));
+	while (!load(&w.host[4])) // else that stream may begin after the copy
+		sched_yield();
 	store(&w.host[2], 1);
 	EQUAL(cudaStreamSynchronize(s), ILLEGAL_ADDRESS);
 	EQUAL(cudaStreamSynchronize(waits), ILLEGAL_ADDRESS);
@@ -67,7 +71,7 @@ static void sticky(void) {
 	EQUAL(device, 0);
 	EQUAL(cudaFreeHost(w.host), ILLEGAL_ADDRESS);
 	EQUAL(counter(STREAMS_LIVE) + counter(EVENTS_LIVE) + counter(REGISTRATIONS_LIVE), 0);
-	EQUAL(counter(WRITES), 0);
+	EQUAL(counter(WRITES), 1);
 }
 
 // What other streams have in the queue is dropped too.
@@ -167,7 +171,7 @@ static void nothing(void) { (void)cudaGetLastError(); }
 
 const struct test fault_tests[] = {
 	{"fault/calls", "FAKECUDA_FAIL=cudaMalloc:2:2,cuMemGetAddressRange_v2:1:999,cudaStreamDestroy:1:719", calls, 0},
-	{"fault/sticky", "FAKECUDA_FAIL=async:3:700 FAKECUDA_DEVICES=2", sticky, 0},
+	{"fault/sticky", "FAKECUDA_FAIL=async:4:700 FAKECUDA_DEVICES=2", sticky, 0},
 	{"fault/sticky queue", "FAKECUDA_FAIL=async:2:214 FAKECUDA_QUEUES=1", sticky_queue, 0},
 	{"fault/no device", "FAKECUDA_DEVICES=0", none, 0},
 	{"fault/per thread", "FAKECUDA_DEVICES=2", per_thread, 0},

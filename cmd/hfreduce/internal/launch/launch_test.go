@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,6 +80,9 @@ func play(role string) int {
 		}
 		if rank > 0 {
 			forever()
+		}
+		if argument == "stopped" {
+			awaitStoppedSiblings()
 		}
 	case "stubborn": // ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
@@ -186,6 +190,29 @@ func TestDispensableRanks(t *testing.T) {
 	o.Dispensable = func(code int) bool { return code == 128+9 }
 	if code := run(t, o); code != 7 || !strings.Contains(stderr.String(), "ending the 2 others") {
 		t.Errorf("exit code %d, want 7, stderr %q", code, stderr)
+	}
+}
+
+// awaitStoppedSiblings waits until all other children of this process's parent, of which there is at least one, are stopped.
+func awaitStoppedSiblings() {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+		siblings, stopped := 0, 0
+		for _, name := range stats {
+			stat, _ := os.ReadFile(name) // may be gone
+			head, rest, _ := strings.Cut(string(stat), ") ")
+			fields := strings.Fields(rest)
+			if len(fields) < 2 || fields[1] != fmt.Sprint(os.Getppid()) || strings.HasPrefix(head, fmt.Sprintf("%d (", os.Getpid())) {
+				continue
+			}
+			siblings++
+			if fields[0] == "T" {
+				stopped++
+			}
+		}
+		if siblings > 0 && siblings == stopped {
+			return
+		}
 	}
 }
 
