@@ -7,46 +7,63 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 )
 
-// interrupted is a fabric that calls a function before this rank says that it has joined, and is slow to take the answer.
+// interrupted is the fabric of a rank that builds a communicator when another one is lost.
 type interrupted struct {
 	*processFabric
-	joined func()
-	after  func() // nil, or what is called when all have
+	shared   *sharedFabric
+	kill     func()        // nil, or what is called before this rank says that it has joined
+	reported chan struct{} // closed when this rank has reported the loss
+	once     sync.Once
+	built    *Comm // what reported it
 }
 
 func (f *interrupted) exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
-	if strings.HasSuffix(key, "/joined") {
-		f.joined()
-		if f.after != nil {
-			defer f.after()
-		}
+	if !strings.HasSuffix(key, "/joined") {
+		return f.processFabric.exchange(ctx, key, members, mine)
 	}
-	return f.processFabric.exchange(ctx, key, members, mine)
+	if f.kill != nil {
+		f.kill()
+		<-f.reported // its connection has ended: the others cannot have its word any more
+	}
+	all, err := f.processFabric.exchange(ctx, key, members, mine)
+	<-f.reported
+	return all, err
+}
+
+func (f *interrupted) report(scope string, members []int, r report) {
+	f.once.Do(func() {
+		f.shared.mu.Lock()
+		f.built = f.shared.comms[scope]
+		f.shared.mu.Unlock()
+		close(f.reported)
+	})
+	f.processFabric.report(scope, members, r)
 }
 
 // TestLossWhileBuilding: a rank is lost when the others have mapped their memory and listen, but have no communicator yet.
 // What they report of it is judged, or not, when that memory is gone.
 func TestLossWhileBuilding(t *testing.T) {
 	comms := initWorld(t, blocks(3, 1), "127.0.0.1", Options{Transport: TransportTCP})
-	for _, c := range comms {
-		p := c.fabric.fabric.(*processFabric)
-		f := &interrupted{p, func() {}, func() { time.Sleep(100 * time.Millisecond) }}
-		if c.Rank() == 2 {
-			f.joined = func() { comms[1].fabric.fabric.(*interrupted).session.ReportGone(2, "it was shot") }
-		}
-		c.fabric.fabric = f
+	fabrics := make([]*interrupted, len(comms))
+	for r, c := range comms {
+		fabrics[r] = &interrupted{processFabric: c.fabric.fabric.(*processFabric), shared: c.fabric, reported: make(chan struct{})}
+		c.fabric.fabric = fabrics[r]
 	}
+	fabrics[2].kill = func() { fabrics[1].session.ReportGone(2, "it was shot") }
 	each(t, comms, func(c *Comm) error {
 		if _, err := c.Split(t.Context(), 0, 0); !errors.Is(err, ErrPeerLost) {
 			return fmt.Errorf("rank %d: Split returned %v", c.Rank(), err)
 		}
 		return nil
 	})
-	time.Sleep(verdictWait + 300*time.Millisecond)
+	for _, f := range fabrics {
+		f.built.judgeAlone(report{Kind: verdictLost, Accused: 2}, nil)
+		f.built.breakWith(verdict{Kind: verdictLost, Rank: 2}, ErrPeerLost)
+	}
 }
 
 // late is a fabric on which a rank's time is over when all have joined.
