@@ -61,7 +61,7 @@ func TestLossWhileBuilding(t *testing.T) {
 		return nil
 	})
 	for _, f := range fabrics {
-		f.built.judgeAlone(report{Kind: verdictLost, Accused: 2}, nil)
+		f.built.cause.Store(nil) // as if the verdict came only now
 		f.built.breakWith(verdict{Kind: verdictLost, Rank: 2}, ErrPeerLost)
 	}
 }

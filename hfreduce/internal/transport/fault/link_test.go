@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 )
 
@@ -108,7 +109,9 @@ func TestReset(t *testing.T) {
 func pairs() map[string]func(testing.TB, string) [2]*end {
 	return map[string]func(testing.TB, string) [2]*end{
 		"mem": memPair,
-		"tcp": func(t testing.TB, text string) [2]*end { return pairOver(t, text, tcpWorld, sharedBell) },
+		"tcp": func(t testing.TB, text string) [2]*end {
+			return pairOver(t, text, tcpWorld, transporttest.NewSharedBell)
+		},
 	}
 }
 

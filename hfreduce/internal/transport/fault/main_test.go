@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
@@ -78,19 +77,6 @@ func chanBell(t testing.TB) wait.Bell {
 	return b
 }
 
-func sharedBell(t testing.TB) wait.Bell {
-	fd, err := wait.NewEventFD()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := wait.NewShared(new([2]uint32), fd)
-	t.Cleanup(func() {
-		b.Close()
-		unix.Close(fd)
-	})
-	return b
-}
-
 // inner returns the link that a link with faults wraps.
 func inner(l transport.Link) transport.Link {
 	switch l := l.(type) {
@@ -106,7 +92,7 @@ func inner(l transport.Link) transport.Link {
 func TestConformance(t *testing.T) {
 	for kind, impl := range map[string]transporttest.Implementation{
 		"mem": {New: memWorld, NewBell: chanBell},
-		"tcp": {New: tcpWorld, NewBell: sharedBell, Redirects: true},
+		"tcp": {New: tcpWorld, NewBell: transporttest.NewSharedBell, Redirects: true},
 	} {
 		for name, text := range map[string]string{
 			"never": "drop landing=4000000000; partition=0,2,4|1,3 after=1000000",

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 )
 
@@ -24,7 +25,7 @@ func benchmarkLink(b *testing.B, bytes int, secure bool) {
 	w := newSecureWorld(b, 2, "127.0.0.1", authority(b, secure), func(c *Config) { c.Near = func(int) bool { return true }; c.Logger = nil })
 	var links [2]transport.Link
 	failed := make(chan error, 2)
-	bells := [2]wait.Bell{newBell(b), newBell(b)}
+	bells := [2]wait.Bell{transporttest.NewSharedBell(b), transporttest.NewSharedBell(b)}
 	for r := range links {
 		go func() {
 			c := transport.LinkConfig{Bell: bells[r], Window: slots, MaxPosts: slots}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 )
 
@@ -62,7 +63,7 @@ func TestProcessDeath(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	bell := newBell(t)
+	bell := transporttest.NewSharedBell(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	link, err := w.transports[1].Connect(ctx, 0, "k", transport.LinkConfig{Bell: bell, Window: 1, Landings: [][]byte{make([]byte, 64<<20)}})

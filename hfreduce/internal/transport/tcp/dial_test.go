@@ -15,6 +15,7 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 )
 
 // attempt is how an address of TestRace behaves.
@@ -129,7 +130,7 @@ func TestDialOtherCandidates(t *testing.T) {
 		c.Peers = func(rank int) []netip.AddrPort { return append(bad, good...) }
 	})
 	bad = []netip.AddrPort{closedPort(t), w.listeners[2].Addr(), other.Addr()}
-	_, err = w.transports[0].Connect(t.Context(), 1, "k", transport.LinkConfig{Bell: newBell(t)})
+	_, err = w.transports[0].Connect(t.Context(), 1, "k", transport.LinkConfig{Bell: transporttest.NewSharedBell(t)})
 	for _, want := range []error{hello.ErrRank, hello.ErrJob} {
 		if !errors.Is(err, want) {
 			t.Errorf("%v does not wrap %v", err, want)
@@ -149,7 +150,7 @@ func meet(t *testing.T, w *world, a, b int, key string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	bells := [2]transport.LinkConfig{{Bell: newBell(t)}, {Bell: newBell(t)}}
+	bells := [2]transport.LinkConfig{{Bell: transporttest.NewSharedBell(t)}, {Bell: transporttest.NewSharedBell(t)}}
 	done := make(chan error, 1)
 	go func() {
 		l, err := w.transports[b].Connect(ctx, a, key, bells[1])

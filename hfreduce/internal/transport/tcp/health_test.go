@@ -18,6 +18,7 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 )
 
 // linked returns the two ends of a link between ranks 0 and 1.
@@ -27,13 +28,13 @@ func linked(t *testing.T, w *world) (a, b *Link) {
 	defer cancel()
 	done := make(chan transport.Link, 1)
 	go func() {
-		l, err := w.transports[1].Connect(ctx, 0, "k", transport.LinkConfig{Bell: newBell(t), Window: 1, Landings: [][]byte{make([]byte, 64<<20)}})
+		l, err := w.transports[1].Connect(ctx, 0, "k", transport.LinkConfig{Bell: transporttest.NewSharedBell(t), Window: 1, Landings: [][]byte{make([]byte, 64<<20)}})
 		if err != nil {
 			t.Error(err)
 		}
 		done <- l
 	}()
-	l, err := w.transports[0].Connect(ctx, 1, "k", transport.LinkConfig{Bell: newBell(t)})
+	l, err := w.transports[0].Connect(ctx, 1, "k", transport.LinkConfig{Bell: transporttest.NewSharedBell(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestSilentAddressIsLost(t *testing.T) {
 		c.Heartbeat = 300 * time.Millisecond
 		c.Peers = func(int) []netip.AddrPort { return []netip.AddrPort{addr} }
 	})
-	_, err := w.transports[0].Connect(t.Context(), 1, "k", transport.LinkConfig{Bell: newBell(t)})
+	_, err := w.transports[0].Connect(t.Context(), 1, "k", transport.LinkConfig{Bell: transporttest.NewSharedBell(t)})
 	checkDeathOf(t, err, 1, "its host did not answer rank 0 for 300ms")
 }
 

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 )
 
 // bytesOf returns what a vector points to.
@@ -170,7 +171,7 @@ func streamPair(t *testing.T, area []byte) (a, b *Link) {
 	links := make([]*Link, 2)
 	errs := make(chan error)
 	for r := range links {
-		cfg := transport.LinkConfig{Bell: newBell(t), Landings: [][]byte{area}}
+		cfg := transport.LinkConfig{Bell: transporttest.NewSharedBell(t), Landings: [][]byte{area}}
 		go func() {
 			l, err := w.transports[r].Connect(t.Context(), 1-r, "k", cfg)
 			if err == nil {

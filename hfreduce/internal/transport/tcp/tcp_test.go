@@ -15,7 +15,6 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
-	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 
 	"github.com/hfreduce/hfreduce/internal/testcert"
 	"github.com/hfreduce/hfreduce/internal/testreq"
@@ -120,19 +119,6 @@ func (w *world) addrs(rank int) []netip.AddrPort {
 	return []netip.AddrPort{w.listeners[rank].Addr()}
 }
 
-func newBell(t testing.TB) wait.Bell {
-	fd, err := wait.NewEventFD()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := wait.NewShared(new([2]uint32), fd)
-	t.Cleanup(func() {
-		b.Close()
-		unix.Close(fd)
-	})
-	return b
-}
-
 // breakLink resets the connection, as the kernel may do when a process dies.
 func breakLink(l transport.Link) {
 	tl := l.(*Link)
@@ -170,7 +156,7 @@ func TestConformance(t *testing.T) {
 					}
 					return ts
 				},
-				NewBell:  newBell,
+				NewBell:  transporttest.NewSharedBell,
 				Break:    breakLink,
 				MaxBytes: c.maxBytes,
 			})

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
 	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
@@ -87,7 +88,7 @@ func (s *stream) connect(a *arena, ts []*Transport, key string) (links [2]transp
 			s.areas[r] = append(s.areas[r], a.take(streamBytes))
 		}
 		s.payloads[r] = a.take(streamBytes)
-		cfg := transport.LinkConfig{Landings: s.areas[r], Bell: newBell(s.t), Window: streamSlots}
+		cfg := transport.LinkConfig{Landings: s.areas[r], Bell: transporttest.NewSharedBell(s.t), Window: streamSlots}
 		go func() {
 			links[r], errs[r] = ts[r].Connect(ctx, 1-r, key, cfg)
 			done <- r

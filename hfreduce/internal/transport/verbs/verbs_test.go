@@ -18,7 +18,6 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/tcp"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
-	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 	"github.com/hfreduce/hfreduce/internal/testreq"
 	"github.com/hfreduce/hfreduce/rdma"
 )
@@ -154,19 +153,6 @@ func (a *arena) register(t testing.TB, ts []*Transport) {
 	}
 }
 
-func newBell(t testing.TB) wait.Bell {
-	fd, err := wait.NewEventFD()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := wait.NewShared(new([2]uint32), fd)
-	t.Cleanup(func() {
-		b.Close()
-		unix.Close(fd)
-	})
-	return b
-}
-
 // implementation is the transport for the conformance suite.
 func implementation(t *testing.T, change func(rank int, c *Config)) transporttest.Implementation {
 	a := newArena(t, 32<<20)
@@ -180,7 +166,7 @@ func implementation(t *testing.T, change func(rank int, c *Config)) transporttes
 			}
 			return out
 		},
-		NewBell: newBell,
+		NewBell: transporttest.NewSharedBell,
 		Memory:  func(_ testing.TB, n int) []byte { return a.take(n) },
 		Break: func(l transport.Link) {
 			v := l.(*Link)
