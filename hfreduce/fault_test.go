@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -367,14 +366,7 @@ func TestFaultKillsProcess(t *testing.T) {
 // TestFaultStopsProcess: a rank that stops itself is waited for, and goes on when it is let.
 func TestFaultStopsProcess(t *testing.T) {
 	children := spawnWith(t, "sum", blocks(2, 2), func(int) []string { return []string{"HFREDUCE_FAULT=stop rank=1"} })
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		if stopped(t, children[1].Process.Pid) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("rank 1 has not stopped: %s", children[1].out.String())
-		}
-	}
+	children[1].awaitStop(t)
 	if err := children[1].Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -383,14 +375,4 @@ func TestFaultStopsProcess(t *testing.T) {
 			t.Errorf("rank %d: %v: %s", r, err, c.out.String())
 		}
 	}
-}
-
-// stopped reports whether a process has been stopped by a signal.
-func stopped(t *testing.T, pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	return strings.HasPrefix(rest, "T")
 }

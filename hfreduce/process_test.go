@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -152,19 +153,22 @@ func roleLink(ctx context.Context, c *Comm) error {
 	return err
 }
 
-// roleAbort has rank 0 stop itself, rank 1 abort outside of any collective, and the others wait in one.
+// roleAbort has rank 0 stop itself and rank 1 abort outside of any collective, each when a signal tells it to; the others wait in
+// a collective.
 func roleAbort(ctx context.Context, c *Comm) error {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGUSR1)
 	x := make([]int32, 100_000)
 	if err := c.AllReduce(ctx, Host(x), Host(x), Sum); err != nil {
 		return err
 	}
+	fmt.Println("running")
 	switch c.Rank() {
 	case 0:
+		<-told
 		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case 1:
-		if err := c.awaitStop(ctx, 0); err != nil {
-			return err
-		}
+		<-told
 		c.Abort(errors.New("enough"))
 		<-ctx.Done()
 		return nil
@@ -175,25 +179,39 @@ func roleAbort(ctx context.Context, c *Comm) error {
 	return err
 }
 
-// awaitStop waits until a rank's process is stopped.
-func (c *Comm) awaitStop(ctx context.Context, rank int) error {
-	for ctx.Err() == nil {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Ranks()[rank].PID))
-		if err != nil {
-			return err
+// awaitStop waits until the child is stopped.
+func (c *child) awaitStop(t *testing.T) {
+	t.Helper()
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(c.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
 		}
-		if strings.Contains(string(stat), ") T ") {
-			return nil
+		if err != nil || !status.Stopped() {
+			t.Fatalf("it ended with %#x instead of being stopped, %v: %s", int(status), err, c.out.String())
 		}
-		time.Sleep(time.Millisecond)
+		return
 	}
-	return ctx.Err()
 }
 
 // TestAbortGoesAroundAStoppedJudge: rank 0, which passes on what others say, is stopped. An abort reaches a waiting rank by the
 // end of its link.
 func TestAbortGoesAroundAStoppedJudge(t *testing.T) {
 	children := spawn(t, "abort", blocks(3, 3))
+	for r, c := range children {
+		if !c.lines.Scan() || c.lines.Text() != "running" {
+			t.Fatalf("rank %d did not start: %q %s", r, c.lines.Text(), c.out.String())
+		}
+	}
+	for r, c := range children[:2] {
+		if err := c.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		if r == 0 {
+			c.awaitStop(t)
+		}
+	}
 	c := children[2]
 	if !c.lines.Scan() {
 		t.Fatalf("rank 2 said nothing: %s", c.out.String())

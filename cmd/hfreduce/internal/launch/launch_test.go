@@ -74,15 +74,16 @@ func play(role string) int {
 			forever()
 		}
 		fmt.Println("good end")
-	case "lag": // rank 0 ends well, the others are stopped, or wait for ever
-		if rank > 0 && argument == "stopped" {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		}
+	case "lag": // rank 0 ends well, the others wait for ever
 		if rank > 0 {
 			forever()
 		}
-		if argument == "stopped" {
-			awaitStoppedSiblings()
+	case "stop": // rank 1 opens a pipe and stops itself, rank 0 ends well once somebody has opened another one
+		if _, err := os.OpenFile(filepath.Join(argument, strconv.Itoa(rank)), os.O_WRONLY, 0); err != nil {
+			return 7
+		}
+		if rank > 0 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		}
 	case "stubborn": // ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
@@ -193,41 +194,37 @@ func TestDispensableRanks(t *testing.T) {
 	}
 }
 
-// awaitStoppedSiblings waits until all other children of this process's parent, of which there is at least one, are stopped.
-func awaitStoppedSiblings() {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-		siblings, stopped := 0, 0
-		for _, name := range stats {
-			stat, _ := os.ReadFile(name) // may be gone
-			head, rest, _ := strings.Cut(string(stat), ") ")
-			fields := strings.Fields(rest)
-			if len(fields) < 2 || fields[1] != fmt.Sprint(os.Getppid()) || strings.HasPrefix(head, fmt.Sprintf("%d (", os.Getpid())) {
-				continue
-			}
-			siblings++
-			if fields[0] == "T" {
-				stopped++
-			}
-		}
-		if siblings > 0 && siblings == stopped {
-			return
-		}
-	}
-}
-
 // Where ranks can be dispensed with, those that lag behind one that ended well are ended: one that was stopped is no failure,
 // one that hangs is.
 func TestLaggingRanks(t *testing.T) {
-	for how, want := range map[string]int{"stopped": 0, "waiting": 128 + 15} {
-		o, _, stderr := roleOf(2, "lag "+how)
-		o.Dispensable, o.Grace = func(code int) bool { return code == 128+9 }, 10*time.Millisecond
-		if how == "waiting" {
-			o.Grace = time.Minute
+	killed := func(code int) bool { return code == 128+9 }
+	o, _, stderr := roleOf(2, "lag")
+	o.Dispensable = killed
+	if code := run(t, o); code != 128+15 {
+		t.Errorf("waiting: exit code %d, want that of SIGTERM, stderr %q", code, stderr)
+	}
+
+	pipes := t.TempDir()
+	for rank := range 2 {
+		if err := unix.Mkfifo(filepath.Join(pipes, strconv.Itoa(rank)), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		if code := run(t, o); code != want {
-			t.Errorf("%s: exit code %d, want %d, stderr %q", how, code, want, stderr)
+	}
+	go func() {
+		open := func(rank int) { // returns when the rank has opened it, too
+			if r, err := os.Open(filepath.Join(pipes, strconv.Itoa(rank))); err == nil {
+				r.Close()
+			}
 		}
+		open(1)
+		for unix.Waitid(unix.P_ALL, 0, nil, unix.WSTOPPED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+		open(0)
+	}()
+	o, _, stderr = roleOf(2, "stop "+pipes)
+	o.Dispensable, o.Grace = killed, 10*time.Millisecond
+	if code := run(t, o); code != 0 {
+		t.Errorf("stopped: exit code %d, want 0, stderr %q", code, stderr)
 	}
 }
 

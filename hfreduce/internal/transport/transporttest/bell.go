@@ -3,9 +3,8 @@
 package transporttest
 
 import (
+	"os"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 )
@@ -19,7 +18,7 @@ func NewSharedBell(t testing.TB) wait.Bell {
 	b := wait.NewShared(new([2]uint32), fd)
 	t.Cleanup(func() {
 		b.Close()
-		unix.Close(fd)
+		os.NewFile(uintptr(fd), "eventfd").Close()
 	})
 	return b
 }
