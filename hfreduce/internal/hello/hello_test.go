@@ -134,30 +134,45 @@ func TestDialStrangeListener(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ln.Close()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				conn, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				defer conn.Close()
-				for _, a := range c.answers {
-					conn.Read(make([]byte, 8192)) // a message of the dialer is one segment on loopback
-					conn.Write(a)
-				}
-			}()
-			_, _, err = Dial(t.Context(), ln.Addr().String(), Identity{JobID: "job", Secret: secret, Rank: 1}, Hello{Purpose: Data, PeerRank: 3})
-			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			if err := dialAnswered(t, c.answers); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("got %v, want %v with %q", err, c.want, c.text)
 			}
-			<-done
 		})
+	}
+}
+
+// dialAnswered dials somebody who gives these answers, one to each message, and returns the error.
+func dialAnswered(t *testing.T, answers [][]byte) error {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for _, a := range answers {
+			conn.Read(make([]byte, 8192)) // a message of the dialer is one segment on loopback
+			conn.Write(a)
+		}
+	}()
+	_, _, err = Dial(t.Context(), ln.Addr().String(), Identity{JobID: "job", Secret: secret, Rank: 1}, Hello{Purpose: Data, PeerRank: 3})
+	<-done
+	return err
+}
+
+// TestRefusalBeforeTheProof: a handler's refusal comes behind the listener's proof only. Somebody who has proved nothing
+// cannot end a dialer's attempts with it, nor put words into its errors.
+func TestRefusalBeforeTheProof(t *testing.T) {
+	err := dialAnswered(t, [][]byte{(&reply{status: statusRefused, rank: 3, text: "\x1b[2Jwords of a stranger"}).encode()})
+	if errors.Is(err, ErrRefused) || !errors.Is(err, errMalformed) || strings.Contains(err.Error(), "stranger") {
+		t.Errorf("got: %v", err)
 	}
 }
 

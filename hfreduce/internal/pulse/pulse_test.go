@@ -92,23 +92,28 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestLook holds what a real kernel tells against what is known of the connection.
-func TestLook(t *testing.T) {
+// connected returns both ends of a connection.
+func connected(t *testing.T) (conn, other net.Conn) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
+	if conn, err = net.Dial("tcp", ln.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	other, err := ln.Accept()
-	if err != nil {
+	t.Cleanup(func() { conn.Close() })
+	if other, err = ln.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
+	t.Cleanup(func() { other.Close() })
+	return conn, other
+}
+
+// TestLook holds what a real kernel tells against what is known of the connection.
+func TestLook(t *testing.T) {
+	conn, other := connected(t)
 	if err := Do(conn, func(fd int) error { return Keep(fd, Usual) }); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +137,7 @@ func TestLook(t *testing.T) {
 		t.Errorf("after 2000 bytes: %+v, %d were acknowledged before", s, before)
 	}
 	// The other process does not read: its window closes.
-	conn.SetWriteDeadline(time.Now().Add(20 * time.Second))
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; { // a write that finds no room is the pause
 		conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 		conn.Write(make([]byte, 1<<20))
 		s := state()
@@ -157,16 +161,7 @@ func (o outer) NetConn() net.Conn { return o.Conn }
 
 // TestDoUnwraps: what encrypts a connection has no descriptor of its own, and what is no connection of the kernel's has none.
 func TestDoUnwraps(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn, _ := connected(t)
 	pipe, _ := net.Pipe()
 	for c, want := range map[net.Conn]bool{conn: true, outer{outer{conn}}: true, outer{pipe}: false} {
 		called := false
@@ -178,16 +173,7 @@ func TestDoUnwraps(t *testing.T) {
 
 // TestGaugeAllocatesNothing looks at a connection as often as a job of days does.
 func TestGaugeAllocatesNothing(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn, _ := connected(t)
 	g := NewGauge(outer{conn})
 	if n := testing.AllocsPerRun(100, func() {
 		if silent := g.Silent(time.Now()); silent != 0 {
