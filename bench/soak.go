@@ -12,7 +12,7 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce"
 )
 
-// This file, with soakplan.go (what is done), soakrank.go (one rank doing it) and soakreport.go, runs random collectives for
+// This file, with soakplan.go (what is done), soakrank.go (one rank doing it), soakflight.go (its calls) and soakreport.go, runs random collectives for
 // a long time and verifies each. Everything that is random follows from one seed, on all ranks alike.
 
 // SoakConfig says what Soak does. It is the same on all ranks.
