@@ -55,7 +55,7 @@ func (c *Comm) probe(world bool) (func(engine.Stage), error) {
 	if process == nil {
 		return nil, nil
 	}
-	return func(s engine.Stage) { process.At(s.String(), c.suffer) }, nil
+	return func(s engine.Stage) { process.At(c.stats.started.Load(), s.String(), c.suffer) }, nil
 }
 
 // suffer does what a rule asks of this rank's process.

@@ -363,6 +363,23 @@ func TestFaultKillsProcess(t *testing.T) {
 	}
 }
 
+// TestFaultCountsCalls: call= counts the calls of the program, not what they are made of.
+func TestFaultCountsCalls(t *testing.T) {
+	comms := newWorld(t, blocks(4, 2), Options{VerifyResults: true, Fault: "abort rank=1 call=3"})
+	errs := failTogether(t, comms, ErrAborted, "an injected fault", func(c *Comm) error {
+		x := []int32{1}
+		for {
+			if err := c.AllReduce(t.Context(), Host(x), Host(x), Sum); err != nil {
+				return err
+			}
+		}
+	})
+	var op *OpError
+	if !errors.As(errs[1], &op) || op.Seq != 3 {
+		t.Errorf("rank 1 was hit in %v, want call 3", errs[1])
+	}
+}
+
 // TestFaultStopsProcess: a rank that stops itself is waited for, and goes on when it is let.
 func TestFaultStopsProcess(t *testing.T) {
 	children := spawnWith(t, "sum", blocks(2, 2), func(int) []string { return []string{"HFREDUCE_FAULT=stop rank=1"} })

@@ -42,10 +42,10 @@ func (p *Plan) Process(rank int, world bool) *Process {
 	return s
 }
 
-// At calls act with what is to be done as a stage begins, in the order of the rules. A collective begins with stage enter.
-func (s *Process) At(stage string, act func(Act)) {
-	if stage == stages[0] {
-		s.call, s.times = s.call+1, [8]uint64{}
+// At calls act with what is to be done as a stage begins in a collective of that number, in the order of the rules.
+func (s *Process) At(call uint64, stage string, act func(Act)) {
+	if call != s.call {
+		s.call, s.times = call, [8]uint64{}
 	}
 	number := stageNumber(stage)
 	s.times[number]++

@@ -15,7 +15,7 @@ func walk(s *Process, calls uint64) (done []string) {
 	for call := uint64(1); call <= calls; call++ {
 		for _, stage := range []string{"enter", "input", "input", "reduce", "reduce", "up", "up", "down", "down", "output", "output", "leave"} {
 			if s != nil {
-				s.At(stage, func(a Act) { done = append(done, fmt.Sprint(call, " ", stage, " ", a.Action)) })
+				s.At(call, stage, func(a Act) { done = append(done, fmt.Sprint(call, " ", stage, " ", a.Action)) })
 			}
 		}
 	}
@@ -50,9 +50,9 @@ func TestProcess(t *testing.T) {
 func TestProcessActs(t *testing.T) {
 	s := mustParse(t, "drop; pause=3s rank=1 stage=output").Process(1, true)
 	var got []Act
-	s.At("outside", func(a Act) { got = append(got, a) })
-	s.At("enter", func(a Act) { got = append(got, a) })
-	s.At("output", func(a Act) { got = append(got, a) })
+	s.At(1, "outside", func(a Act) { got = append(got, a) })
+	s.At(1, "enter", func(a Act) { got = append(got, a) })
+	s.At(1, "output", func(a Act) { got = append(got, a) })
 	if want := []Act{{Pause, 3 * time.Second, 1, "pause=3s rank=1 stage=output comm=world"}}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
