@@ -137,9 +137,7 @@ func (s *Session) RollCall(ctx context.Context, key string, members []int, patie
 
 // withdraw makes the others go on without this rank, unless they have gone on with it.
 func (s *Session) withdraw(key string, c *calling) calledRoll {
-	var e encoder
-	e.text(key, maxKey)
-	s.send(newFrame(kindWithdraw, e))
+	s.send(withdrawFrame(key))
 	timer := time.NewTimer(lastWords)
 	defer timer.Stop()
 	select {

@@ -251,6 +251,18 @@ func parseRollCall(body []byte) (key string, members []int, patience time.Durati
 	return key, members, patience, mine, d.end()
 }
 
+func withdrawFrame(key string) []byte {
+	var e encoder
+	e.text(key, maxKey)
+	return newFrame(kindWithdraw, e)
+}
+
+func parseWithdraw(body []byte) (key string, err error) {
+	d := decoder{rest: body}
+	key = d.text(maxKey)
+	return key, d.end()
+}
+
 func rollFrame(key string, f *failure, r *roll) []byte {
 	if f == nil {
 		f = &failure{}

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -88,7 +90,11 @@ func FuzzControl(f *testing.F) {
 	for _, seed := range [][]byte{
 		exchangeFrame("k", []int{0, 1}, []byte("part")), resultFrame("k", nil, [][]byte{{1}, nil}),
 		resultFrame("k", failuref(codeLost, "lost"), nil), abortFrame(kindAbort, 3, "scope", "text"), abortFrame(kindLost, 3, "", "text"),
-		abortFrame(kindGone, 3, "", "text"),
+		abortFrame(kindGone, 3, "", "text"), abortFrame(kindVerdict, 3, "scope", "text"),
+		reportFrame(&Case{Scope: "scope", Reporter: 1, Members: []int{0, 1}, Report: "text"}),
+		inquiryFrame(7, &Case{Scope: "scope", Reporter: 1, Members: []int{0, 1}, Report: "text"}), answerFrame(7, "text"),
+		rollCallFrame("k", []int{0, 1}, time.Second, []byte("part")), withdrawFrame("k"), rollFrame("k", failuref(codeLost, "lost"), nil),
+		rollFrame("k", nil, &roll{epoch: 3, members: []int{0, 1}, parts: map[int][]byte{0: {1}, 1: {}}}),
 		failedFrame(failuref(codeTimeout, "late")), waitingFrame("waiting for rank 1"), newFrame(kindGoodbye, nil),
 		tableFrame([]PeerInfo{{Rank: 0, Host: "h", Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:5")}}}),
 	} {
@@ -122,7 +128,43 @@ func parseAs(t *testing.T, k kind, body []byte) {
 		if key, f, blobs, err := parseResult(body); err == nil && f != nil {
 			again = resultFrame(key, f, blobs)
 		}
-	case kindAbort, kindLost, kindGone:
+	case kindReport:
+		if c, err := parseReport(body); err == nil {
+			again = reportFrame(&c)
+			if checkMembers(0, 4, c.Members) == nil && checkMembers(c.Reporter, 4, c.Members) == nil {
+				newCases(func(c Case) string { return c.Report }).report(c, func(int) *failure { return nil })
+			}
+		}
+	case kindInquiry:
+		if id, c, err := parseInquiry(body); err == nil {
+			again = inquiryFrame(id, &c)
+		}
+	case kindAnswer:
+		if id, text, err := parseAnswer(body); err == nil {
+			again = answerFrame(id, text)
+		}
+	case kindRollCall:
+		if key, members, patience, part, err := parseRollCall(body); err == nil {
+			again = rollCallFrame(key, members, patience, part)
+			if checkMembers(0, 4, members) == nil {
+				newRolls(0).come(0, key, members, part, func(int) *failure { return nil })
+			}
+		}
+	case kindWithdraw:
+		if key, err := parseWithdraw(body); err == nil {
+			again = withdrawFrame(key)
+		}
+	case kindRoll:
+		key, f, r, err := parseRoll(body)
+		if err != nil || f == nil || len(slices.Compact(slices.Sorted(slices.Values(r.Ranks)))) < len(r.Ranks) {
+			break // without a failure a text is not kept, and no hub lists a rank twice
+		}
+		told := &roll{epoch: r.Epoch, members: r.Ranks, parts: map[int][]byte{}}
+		for i, rank := range r.Ranks {
+			told.parts[rank] = r.Parts[i]
+		}
+		again = rollFrame(key, f, told)
+	case kindAbort, kindLost, kindGone, kindVerdict:
 		if rank, scope, text, err := parseAbort(body); err == nil {
 			again = abortFrame(k, rank, scope, text)
 		}

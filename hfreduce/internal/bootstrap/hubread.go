@@ -56,13 +56,19 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 		}
 		h.broadcast(abortFrame(k, rank, scope, text), func(r int) bool { return r == rank })
 		return nil
-	case kindReport, kindAnswer, kindRollCall, kindWithdraw:
-		return h.consult(rank, k, body)
+	case kindReport:
+		return h.report(rank, body)
+	case kindAnswer:
+		return h.answer(rank, body)
+	case kindRollCall:
+		return h.rollCall(rank, body)
+	case kindWithdraw:
+		return h.withdraw(rank, body)
 	case kindGone:
 		return h.bury(rank, body)
 	case kindGoodbye:
 		m.left = true
-		h.withdraw(rank)
+		h.excuse(rank)
 		w.send(newFrame(kindGoodbye, nil))
 		w.finish()
 		return nil
@@ -100,37 +106,32 @@ func (h *hub) bury(rank int, body []byte) error {
 // program does; the dead are known to be so at once, too. So it is what a verdict takes when a process is stopped.
 const answerTimeout = 500 * time.Millisecond
 
-// consult handles what belongs to cases and roll calls.
-func (h *hub) consult(rank int, k kind, body []byte) error {
-	if k == kindAnswer {
-		id, text, err := parseAnswer(body)
-		if err == nil {
-			h.deliver(h.cases.answer(rank, id, text))
-		}
+// report opens a case, or finds that there is one.
+func (h *hub) report(rank int, body []byte) error {
+	c, err := parseReport(body)
+	if err == nil {
+		err = errors.Join(checkMembers(rank, len(h.members), c.Members), checkMembers(c.Reporter, len(h.members), c.Members))
+	}
+	if err != nil {
 		return err
 	}
-	if k == kindWithdraw {
-		d := decoder{rest: body}
-		key := d.text(maxKey)
-		if err := d.end(); err != nil {
-			return err
-		}
-		h.deliver(h.rolls.withdraw(rank, key))
-		return nil
+	out, opened := h.cases.report(c, h.gone)
+	h.deliver(out)
+	h.after(answerTimeout, opened, h.cases.expire)
+	return nil
+}
+
+// answer takes what a member knows of a case.
+func (h *hub) answer(rank int, body []byte) error {
+	id, text, err := parseAnswer(body)
+	if err == nil {
+		h.deliver(h.cases.answer(rank, id, text))
 	}
-	if k == kindReport {
-		c, err := parseReport(body)
-		if err == nil {
-			err = errors.Join(checkMembers(rank, len(h.members), c.Members), checkMembers(c.Reporter, len(h.members), c.Members))
-		}
-		if err != nil {
-			return err
-		}
-		out, opened := h.cases.report(c, h.gone)
-		h.deliver(out)
-		h.after(answerTimeout, opened, h.cases.expire)
-		return nil
-	}
+	return err
+}
+
+// rollCall takes a rank into a roll call.
+func (h *hub) rollCall(rank int, body []byte) error {
 	key, members, patience, part, err := parseRollCall(body)
 	if err == nil {
 		err = checkMembers(rank, len(h.members), members)
@@ -142,6 +143,15 @@ func (h *hub) consult(rank int, k kind, body []byte) error {
 	h.deliver(out)
 	h.after(patience, opened, h.rolls.expire)
 	return nil
+}
+
+// withdraw takes a rank out of a roll call again.
+func (h *hub) withdraw(rank int, body []byte) error {
+	key, err := parseWithdraw(body)
+	if err == nil {
+		h.deliver(h.rolls.withdraw(rank, key))
+	}
+	return err
 }
 
 // after calls expire with an id, unless that is 0, after a while.
@@ -158,8 +168,8 @@ func (h *hub) after(d time.Duration, id int, expire func(id int) []delivery) {
 	})
 }
 
-// withdraw takes a rank that is gone out of everything under way.
-func (h *hub) withdraw(rank int) {
+// excuse takes a rank that is gone out of everything under way.
+func (h *hub) excuse(rank int) {
 	f := h.gone(rank)
 	h.deliver(h.exchanges.lose(rank, f))
 	h.deliver(h.cases.lose(rank, f))
@@ -239,7 +249,7 @@ func (h *hub) lose(rank int, cause error) {
 	text := describe(cause)
 	m.lost = failuref(codeLost, "rank %d (%s) is lost: %s", rank, m.process(), text)
 	h.broadcast(abortFrame(kindLost, rank, "", text), nil)
-	h.withdraw(rank)
+	h.excuse(rank)
 }
 
 // remaining lists the ranks that have neither closed nor been lost.
