@@ -4,12 +4,15 @@ package hfreduce
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/bootstrap"
 )
 
 // FuzzOptions resolves whatever environment there may be, a variable a line: it is refused with ErrInvalid, or the options
@@ -96,6 +99,23 @@ func FuzzChosen(f *testing.F) {
 		sorted := slices.Sorted(slices.Values(ranks))
 		if len(slices.Compact(sorted)) != len(ranks) || len(ranks) > 0 && (sorted[0] < 0 || sorted[len(sorted)-1] >= len(all)) {
 			t.Errorf("%q, color %d: ranks %v of %d", b, color, ranks, len(all))
+		}
+	})
+}
+
+// FuzzJudge has the hub judge whatever ranks may report and answer: it makes a verdict of it that fits into a message.
+func FuzzJudge(f *testing.F) {
+	f.Add(`{"Kind":"timeout","Seq":7,"Call":"Barrier","Accused":-1,"Text":"made no progress"}`, `{"Seq":7,"Inside":true,"Phase":"tree up","Needs":[{"Rank":2,"For":3}]}`, `{}`)
+	f.Add(`{"Kind":"mismatch","Seq":7,"Accused":1}`, `{"Seq":7,"Calls":[{"Seq":7,"Tag":1,"Call":"a"}]}`, `{"Seq":7,"Calls":[{"Seq":7,"Tag":2,"Call":"b"}]}`)
+	f.Add(`{"Kind":"lost","Accused":2}`, `{"Broken":{"Kind":"aborted","Rank":1,"Text":"enough"}}`, `{"Elsewhere":{"Comm":"B","Needs":[{"Rank":0}]},"Mates":[{"Rank":2,"Seq":9}]}`)
+	f.Add(`{"Kind":"corrupt","Suspects":[0,2]}`, `{"Held":true,"Inside":true}`, `{"Device":true,"Inside":true,"GPU":"0000:65:00.0"}`)
+	f.Fuzz(func(t *testing.T, r, one, two string) {
+		fabric := &processFabric{peers: make([]bootstrap.PeerInfo, 4)}
+		k := bootstrap.Case{Members: []int{0, 1, 2, 3}, Reporter: 1, Report: r, Answers: map[int]string{1: one, 2: two}, Lost: map[int]string{}}
+		text := fabric.judge(k)
+		var v verdict
+		if err := json.Unmarshal([]byte(text), &v); err != nil || len(text) > maxMessage {
+			t.Errorf("the verdict has %d bytes, %v: %.100s", len(text), err, text)
 		}
 	})
 }

@@ -57,7 +57,25 @@ type verdict struct {
 	Tag      uint32    `json:",omitempty"` // noticeWaiting: its fingerprint
 }
 
-func (v verdict) encode() string { return encode(v, v.Text) }
+// encode returns the verdict as text, without what is least needed if it would be too long.
+func (v verdict) encode() string {
+	text := encode(v, v.Text)
+	for _, less := range []func(){
+		func() { v.Text = clipped(v.Text) },
+		func() { v.Culprits = nil },
+	} {
+		if len(text) <= maxMessage {
+			break
+		}
+		less()
+		text = encode(v, v.Text)
+	}
+	return text
+}
+
+// maxMessage bounds what is said of a fault, which travels in one message: what is cut off one cannot be read, and who cannot be
+// understood is taken for one that has closed the communicator.
+const maxMessage = 16 << 10
 
 func decodeVerdict(rank int, text string) verdict {
 	v := verdict{Kind: verdictAborted, Rank: rank, Text: text}
@@ -114,10 +132,6 @@ type answer struct {
 	Broken    *verdict   // it has broken already, and why
 }
 
-// maxAnswer bounds an answer, which travels in one message: what is cut off one cannot be read, and who cannot be understood is
-// taken for one that has closed the communicator.
-const maxAnswer = 16 << 10
-
 // encode returns the answer as text, without what is least needed if it would be too long.
 func (a answer) encode() string {
 	for _, less := range []func(){
@@ -127,11 +141,11 @@ func (a answer) encode() string {
 		func() { a.Mates, a.Calls = nil, nil },
 		func() {
 			if a.Broken != nil {
-				a.Broken = &verdict{Kind: a.Broken.Kind, Rank: a.Broken.Rank, Judged: true, Text: a.Broken.Text[:min(len(a.Broken.Text), maxAnswer/8)]}
+				a.Broken = &verdict{Kind: a.Broken.Kind, Rank: a.Broken.Rank, Judged: true, Text: a.Broken.Text[:min(len(a.Broken.Text), maxMessage/8)]}
 			}
 		},
 	} {
-		if text := encode(a, ""); len(text) <= maxAnswer {
+		if text := encode(a, ""); len(text) <= maxMessage {
 			return text
 		}
 		less()
