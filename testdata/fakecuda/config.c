@@ -50,6 +50,7 @@ static void start(void) {
 		.host_offset = number("FAKECUDA_HOST_OFFSET", 0),
 		.malloc_syncs = number("FAKECUDA_MALLOC_SYNCS", 0),
 		.capturing = number("FAKECUDA_CAPTURING", 0),
+		.greedy = number("FAKECUDA_GREEDY", 0),
 	};
 	fc_faults_parse();
 	fc_stats_open();
@@ -58,7 +59,7 @@ static void start(void) {
 		d->ordinal = i;
 		pthread_mutex_init(&d->issue, NULL);
 		for (int e = 0; e < DIRECTIONS; e++)
-			pthread_mutex_init(&d->engine[e], NULL);
+			d->engine[e] = (struct engine){.lock = PTHREAD_MUTEX_INITIALIZER, .next = PTHREAD_COND_INITIALIZER};
 	}
 	pthread_atfork(NULL, NULL, in_child);
 }

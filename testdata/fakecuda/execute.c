@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the threads of the queues do with one operation. No lock is held here but that of a copy engine.
+// What the threads of the queues do with one operation. No lock is held here.
 
 #include "fakecuda.h"
 
@@ -62,10 +62,10 @@ static bool copy(struct op *op) {
 	if (from == to && (!from || op->src.block->device == op->dst.block->device))
 		return rows(op, 0);
 	struct device *d = &fc.device[from ? op->src.block->device : op->dst.block->device];
-	pthread_mutex_t *engine = &d->engine[from ? TO_HOST : TO_DEVICE];
-	pthread_mutex_lock(engine);
+	struct queue *q = op->stream->queue;
+	fc_engine_take(&d->engine[from ? TO_HOST : TO_DEVICE], q);
 	bool whole = rows(op, fc_config.bandwidth);
-	pthread_mutex_unlock(engine);
+	fc_engine_done(q);
 	if (from != to) {
 		fc_count(from ? COPIES_D2H : COPIES_H2D, 1);
 		fc_count(from ? BYTES_D2H : BYTES_H2D, (int64_t)(op->width * op->height));
@@ -120,6 +120,7 @@ static bool wait(struct op *op) {
 	for (unsigned round = 0; !reached(op); round++) {
 		if (fc_failed(op->stream->device))
 			return false;
+		fc_engine_yield(op->stream->queue);
 		back_off(round);
 	}
 	fc_count(WAITS, 1);

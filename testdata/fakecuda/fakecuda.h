@@ -23,7 +23,7 @@ enum direction { TO_HOST, TO_DEVICE };
 struct config {
 	int devices, queues, version;
 	uint64_t seed, delay_us, bandwidth, memory;
-	bool no_memops, no_batch, strict, host_offset, malloc_syncs, capturing;
+	bool no_memops, no_batch, strict, host_offset, malloc_syncs, capturing, greedy;
 };
 
 // block is a range of memory that CUDA knows of.
@@ -81,12 +81,20 @@ struct op {
 	struct record *record;
 };
 
+// engine makes the copies of a device in one direction.
+struct engine {
+	pthread_mutex_t lock;
+	pthread_cond_t next;
+	uint64_t tickets, turn;
+};
+
 // queue is a thread that executes operations in order of issue: those of one stream, or of all streams that share it.
 struct queue {
 	struct device *device;
 	struct op *head, *tail;
 	pthread_cond_t work;
 	bool closing; // its only stream is destroyed: end when it is empty
+	struct engine *kept; // its thread's own: the engine that it has
 };
 
 struct stream {
@@ -106,7 +114,7 @@ struct stream {
 struct device {
 	int ordinal;
 	pthread_mutex_t issue;
-	pthread_mutex_t engine[DIRECTIONS];
+	struct engine engine[DIRECTIONS];
 	int error; // sticky; atomic, as operations look at it while they run
 	uint64_t issued, pending;
 	struct stream *streams, *legacy, *per_thread;
@@ -181,6 +189,9 @@ struct op *fc_op(enum op_kind kind);
 void fc_issue(struct stream *s, struct op *op);
 struct queue *fc_queue_new(struct device *d);
 bool fc_execute(struct op *op);
+void fc_engine_take(struct engine *e, struct queue *q);
+void fc_engine_done(struct queue *q);
+void fc_engine_yield(struct queue *q);
 uint64_t fc_now(void);
 void fc_sleep_until(uint64_t ns);
 uint64_t fc_random(uint64_t *state);

@@ -93,10 +93,14 @@ static void complete(struct queue *q, struct op *op, bool executed) {
 
 // first returns the oldest operation of a queue once it may run, or NULL at the queue's end.
 static struct op *first(struct queue *q) {
-	while (!q->head && !q->closing)
+	while (!q->head && !q->closing) {
+		fc_engine_yield(q);
 		pthread_cond_wait(&q->work, &fc.lock);
-	while (q->head && blocked(q->head) && !q->device->error)
+	}
+	while (q->head && blocked(q->head) && !q->device->error) {
+		fc_engine_yield(q);
 		fc_wait();
+	}
 	return q->head;
 }
 
@@ -114,6 +118,7 @@ static void *run(void *argument) {
 		complete(q, op, execute);
 	}
 	fc_unlock();
+	fc_engine_yield(q);
 	pthread_cond_destroy(&q->work);
 	free(q);
 	return NULL;

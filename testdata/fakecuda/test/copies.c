@@ -118,6 +118,49 @@ static void bandwidth(void) {
 	CHECK((between(a.from, c.to) > 0 && between(c.from, a.to) > 0) || (between(b.from, c.to) > 0 && between(c.from, b.to) > 0));
 }
 
+enum { TURNS = 3, TURN_BYTES = 3000000 }; // 30 ms each at 100 MB/s
+
+// apart has two streams copy three times each in one direction, and tells whether one was through before the other began.
+static bool apart(void) {
+	struct words w = words();
+	char *on = device_memory(TURN_BYTES), *host = host_memory(TURN_BYTES);
+	cudaEvent_t first[2], last[2];
+	for (int s = 0; s < 2; s++) {
+		cudaStream_t on_stream = stream(STREAM_NON_BLOCKING);
+		gate(on_stream, w, 0);
+		for (int i = 0; i < TURNS; i++) {
+			OK(cudaMemcpyAsync(host, on, TURN_BYTES, COPY_DEVICE_TO_HOST, on_stream));
+			cudaEvent_t *at = i == 0 ? &first[s] : &last[s];
+			OK(cudaEventCreateWithFlags(at, 0));
+			OK(cudaEventRecord(*at, on_stream));
+		}
+	}
+	store(&w.host[0], 1);
+	OK(cudaDeviceSynchronize());
+	return between(last[0], first[1]) > 0 || between(last[1], first[0]) > 0;
+}
+
+static void in_turn(void) { CHECK(!apart()); }
+static void greedy(void) { CHECK(apart()); }
+
+// A stream that waits, or that has nothing to copy, does not keep an engine, nor does one that needs the other.
+static void greedy_yields(void) {
+	struct words w = words();
+	for (int i = 0; i < 4; i++) {
+		char *on = device_memory(100), *host = host_memory(100);
+		cudaStream_t s = stream(STREAM_NON_BLOCKING);
+		for (int there = 0; there < 6; there++)
+			OK(cudaMemcpyAsync(there % 2 ? on : host, there % 2 ? host : on, 100, COPY_DEFAULT, s));
+		mark(s, w, i);
+		gate(s, w, 4);
+		OK(cudaMemcpyAsync(host, on, 100, COPY_DEFAULT, s));
+	}
+	for (int i = 0; i < 4; i++)
+		await(&w.host[i], 1);
+	store(&w.host[4], 1);
+	OK(cudaDeviceSynchronize());
+}
+
 static void peers(void) {
 	int can = -1;
 	OK(cudaDeviceCanAccessPeer(&can, 0, 1));
@@ -149,6 +192,9 @@ const struct test copy_tests[] = {
 	{"copy/strict", "FAKECUDA_STRICT=1", strict, 0},
 	{"copy/partly registered", 0, partly_registered, 0},
 	{"copy/bandwidth", "FAKECUDA_BANDWIDTH=100", bandwidth, 0},
+	{"copy/in turn", "FAKECUDA_BANDWIDTH=100", in_turn, 0},
+	{"copy/greedy", "FAKECUDA_BANDWIDTH=100 FAKECUDA_GREEDY=1", greedy, 0},
+	{"copy/greedy yields", "FAKECUDA_GREEDY=1", greedy_yields, 0},
 	{"copy/peers", "FAKECUDA_DEVICES=2", peers, 0},
 	{0},
 };
