@@ -54,24 +54,32 @@ func (m *memory) deviceLines(local int) *deviceLines {
 	return (*deviceLines)(unsafe.Pointer(&m.base[m.device+int64(local)*2*line]))
 }
 
+// deviceWord returns what the device of a local rank writes.
+func (m *memory) deviceWord(local int, f DeviceFlag) *uint32 { return &m.deviceLines(local).device[f] }
+
 func (m *memory) poisonWord() *uint32 { return (*uint32)(unsafe.Pointer(&m.base[m.poison])) }
 
 // device is what an engine knows of its device.
 type device struct {
-	flags    *deviceLines
-	released [2]atomic.Bool // by direction: what the device waits for before it drains, and before it fills
-	adapters atomic.Bool    // links read the slots by themselves: they must be closed before the device may fill them
-	runs     []Run          // scratch
-	bounced  uint32         // the last small reduction that this rank has settled
-	seen     uint32         // the last one that the device was seen to have drained
-	clock    phaseClock
+	flags      *deviceLines
+	released   [2]atomic.Bool // by direction: what the device waits for before it drains, and before it fills
+	adapters   atomic.Bool    // links read the slots by themselves: they must be closed before the device may fill them
+	runs       []Run          // scratch
+	given      uint32         // all ranks of the node have given what they give to items up to this one
+	slowest    int            // the local rank that had not given the next one
+	ahead      uint32         // how many items the device fills ahead of given
+	opened     uint32         // what Open is
+	aheadBytes int64          // aheadBytes, but for tests
+	bounced    uint32         // the last small reduction that this rank has settled
+	seen       uint32         // the last one that the device was seen to have drained
+	clock      phaseClock
 }
 
 func newDevice(m *memory, local int) *device {
 	if !m.devices {
 		return nil
 	}
-	d := &device{flags: m.deviceLines(local)}
+	d := &device{flags: m.deviceLines(local), aheadBytes: aheadBytes}
 	atomic.StoreUint32(d.word(BounceOpen), bounceAreas)
 	return d
 }

@@ -61,7 +61,7 @@ type Engine struct {
 	limit   uint32 // what was last granted to the peers
 
 	device *device // nil where there is none
-	team   *team   // nil without helpers
+	team   *team   // the same
 
 	links     []transport.Link       // by rank, nil where there is none
 	open      []openLink             // the same, without gaps
@@ -180,8 +180,9 @@ func New(cfg Config) (*Engine, error) {
 		e.ring[i].away = make([]bool, cap(e.ring[i].own))
 		e.ring[i].sums = make([]uint32, cap(e.ring[i].own))
 	}
-	if e.device != nil && cfg.Helpers > 0 {
-		e.team = newTeam(cfg.Helpers, e.localSize+2)
+	if e.device != nil {
+		e.device.ahead = e.aheadOf(e.mem.chunk)
+		e.team = newTeam(cfg.Helpers, e.localSize+2, e.tend)
 	}
 	e.srcs = make([][]byte, 0, e.localSize+2)
 	e.part = make([][]byte, 0, e.localSize+2)

@@ -39,6 +39,9 @@ func (e *Engine) start(op *Op) {
 	if op.Chunk > 0 {
 		chunk = min(chunk, op.Chunk)
 	}
+	if e.device != nil {
+		e.device.ahead = e.aheadOf(chunk)
+	}
 	e.cursor = op.Plan.Items(chunk)
 	e.cut, e.more = e.cursor.Next()
 }
@@ -189,6 +192,9 @@ func (e *Engine) work() (moved bool, err error) {
 	}
 	if e.short.open {
 		m, err := e.advanceShort()
+		if e.device != nil {
+			e.openFills()
+		}
 		return m || moved, err
 	}
 	for e.more && e.next-e.head < uint32(e.mem.slots) && before(e.next, e.limit) {
@@ -215,6 +221,7 @@ func (e *Engine) work() (moved bool, err error) {
 			return moved, err
 		}
 		e.settle()
+		e.openFills()
 	}
 	return e.retire() || moved, nil
 }
@@ -228,9 +235,6 @@ func (e *Engine) grant() {
 	e.limit = limit
 	for _, l := range e.open {
 		l.Grant(limit)
-	}
-	if e.device != nil {
-		e.device.raise(Open, limit-1)
 	}
 }
 

@@ -142,15 +142,14 @@ func (e *Engine) reduce(it *item, shard int) error {
 		scales = nil
 	}
 	if it.parent < 0 {
-		e.write(it, shard, &spec, scales)
-		return nil
+		return e.write(it, shard, &spec, scales)
 	}
 	partial := e.partialOf(it, shard, lo, hi)
-	e.add(&spec, partial, scales)
+	err := e.add(&spec, partial, scales)
 	if e.mem.checksums {
 		*e.sum(it, shard) = sumOf(partial)
 	}
-	return nil
+	return err
 }
 
 // gatherSources lists what is added in e.srcs and e.scales.
@@ -194,8 +193,7 @@ func (e *Engine) combine(it *item, shard int) error {
 	if e.srcs = append(e.srcs[:0], mine, theirs); e.node > 0 {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}
-	e.write(it, shard, &e.op.Spec, nil)
-	return nil
+	return e.write(it, shard, &e.op.Spec, nil)
 }
 
 // partialOf returns where the own shard's partial sum is written, if it is, and sent from.

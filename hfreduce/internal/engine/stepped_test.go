@@ -20,6 +20,8 @@ type stepped struct {
 	engines []*Engine
 	ops     []*Op
 	devices []*standIn
+	inputs  [][]byte // what each rank gives, and where its output arrives: of the collective at hand
+	outputs [][]byte
 	posts   []posted // of the collective at hand
 }
 
@@ -55,7 +57,7 @@ func newStepped(t *testing.T, nodeOf []int, slots int, chunk, flat int64, device
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &stepped{layout: layout, engines: make([]*Engine, len(nodeOf)), ops: make([]*Op, len(nodeOf)), devices: make([]*standIn, len(nodeOf))}
+	w := &stepped{layout: layout, engines: make([]*Engine, len(nodeOf)), ops: make([]*Op, len(nodeOf)), devices: make([]*standIn, len(nodeOf)), inputs: make([][]byte, len(nodeOf)), outputs: make([][]byte, len(nodeOf))}
 	for _, ranks := range layout.Nodes {
 		g := NewGeometry(len(ranks), layout.Shards(), slots, chunk, flat, schedule.NewExchange(&layout)).WithChecksums()
 		if devices {
@@ -123,6 +125,7 @@ func (w *stepped) begin(rng *rand.Rand, c schedule.Collective, bytes int64, root
 				op.In, op.Src = Nowhere, nil
 			}
 		}
+		w.inputs[r], w.outputs[r] = op.Src, op.Dst
 		if w.ops[r] = op; e.device != nil {
 			w.devices[r].take(op, op.In != Nowhere && rng.IntN(2) == 0, op.Out != Nowhere && rng.IntN(2) == 0)
 		}
@@ -177,6 +180,7 @@ type standIn struct {
 	e             *Engine
 	bounced       uint32
 	fills, drains []copies
+	filling       func(n uint32) // nil, or called before the device fills an item
 }
 
 // copies are those of one item, or of one small reduction, between the flags of one direction.
@@ -239,6 +243,9 @@ func (d *standIn) take(op *Op, fills, drains bool) {
 func (d *standIn) step() {
 	if len(d.fills) > 0 && d.e.device.reached(d.fills[0].wait, d.fills[0].n) {
 		c := d.fills[0]
+		if d.filling != nil && c.wait == Open {
+			d.filling(c.n)
+		}
 		c.move(d.e.mem.base, func(segment, buffer []byte) { copy(segment, buffer) })
 		atomic.StoreUint32(d.e.device.word(c.done), c.n)
 		d.fills = d.fills[1:]

@@ -28,7 +28,7 @@ func (e *Engine) spreads(it *item) bool {
 }
 
 // write reduces e.srcs, an own shard, into where its result belongs.
-func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64) {
+func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64) (err error) {
 	lo, hi := e.bounds(it, shard)
 	to := *spec // with what depends on where it goes
 	switch {
@@ -41,19 +41,20 @@ func (e *Engine) write(it *item, shard int, spec *kernel.Spec, scales []float64)
 		to.Reduce(e.resultOf(it, shard, lo, hi), it.dst[lo:hi], e.srcs, scales)
 	default:
 		to.StreamDst = e.streamSums && it.flow.Pair && it.private // else it is read next, to be sent or copied
-		e.add(&to, e.resultOf(it, shard, lo, hi), scales)
+		err = e.add(&to, e.resultOf(it, shard, lo, hi), scales)
 	}
 	e.sumResult(it, shard, lo, hi)
+	return err
 }
 
-// add reduces e.srcs into dst, with helpers where a device takes this rank's data into the slots and out of them: then dst
+// add reduces e.srcs into dst, with the team where a device takes this rank's data into the slots and out of them: then dst
 // is none of the sources.
-func (e *Engine) add(spec *kernel.Spec, dst []byte, scales []float64) {
+func (e *Engine) add(spec *kernel.Spec, dst []byte, scales []float64) error {
 	if e.team != nil && e.op.Filled && e.op.Dst == nil {
-		e.team.add(spec, dst, e.srcs, scales)
-		return
+		return e.team.add(spec, dst, e.srcs, scales)
 	}
 	spec.Reduce(dst, nil, e.srcs, scales)
+	return nil
 }
 
 // spread writes bytes [lo,hi) of the item for all ranks of the node, in blocks, of which all but two copies are made while
