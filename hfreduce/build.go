@@ -100,6 +100,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	c.salt = uint64(crc32.ChecksumIEEE([]byte(c.uid)))
 	c.devices.made, c.devices.planned = agreed.Devices, 1
 	c.exchange = schedule.NewExchange(&c.layout)
+	c.pipeline = o.pipelineOver(c.layout.NodeCount(), c.devices.made)
 	c.life, c.end = context.WithCancelCause(context.Background())
 	joinErr := c.join(ctx, key == worldKey)
 	if joinErr == nil {
@@ -122,7 +123,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	}
 	f.retain()
 	c.log.Info("communicator", "uid", c.uid, "devices", agreed.Devices, "rank", rank, "ranks", len(members), "nodes", len(layout.Nodes), "local_size", c.LocalSize(),
-		"one_pass_bytes", o.OnePassBytes, "exchange_bytes", c.exchange.MaxBytes(), "checksum", o.Checksum, "verify_results", o.VerifyResults, "waiting", fmt.Sprintf("%+v", f.policy()))
+		"slots", c.pipeline.slots, "chunk_bytes", c.pipeline.chunk, "one_pass_bytes", o.OnePassBytes, "exchange_bytes", c.exchange.MaxBytes(), "checksum", o.Checksum, "verify_results", o.VerifyResults, "waiting", fmt.Sprintf("%+v", f.policy()))
 	return c, nil
 }
 
@@ -176,11 +177,7 @@ func (c *Comm) join(ctx context.Context, world bool) error {
 // geometry returns how the node's segment is laid out.
 func (c *Comm) geometry() engine.Geometry {
 	o := &c.opts
-	slots, chunk := o.Slots, o.ChunkBytes
-	if c.devices.made {
-		slots, chunk = o.DeviceSlots, o.DeviceChunkBytes
-	}
-	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), slots, int64(chunk), int64(o.OnePassBytes), c.exchange)
+	g := engine.NewGeometry(c.LocalSize(), c.layout.Shards(), c.pipeline.slots, int64(c.pipeline.chunk), int64(o.OnePassBytes), c.exchange)
 	if c.devices.made {
 		g = g.WithDevices()
 	}

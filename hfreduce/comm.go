@@ -32,6 +32,7 @@ type Comm struct {
 	rank     int
 	layout   schedule.Layout
 	exchange schedule.Exchange
+	pipeline pipeline
 	segment  *hostmem.Segment
 	engine   *engine.Engine
 	bell     wait.Bell // this rank's

@@ -25,11 +25,11 @@ func (o *Options) checkCUDA() (errs []error) {
 	if !slices.Contains(values, o.CUDA) {
 		errs = append(errs, fmt.Errorf("CUDA %q is unknown; there are: %s", o.CUDA, strings.Join(values, ", ")))
 	}
-	if o.DeviceChunkBytes < o.ChunkBytes || o.DeviceChunkBytes > maxChunkBytes || o.DeviceChunkBytes%minChunkBytes != 0 {
+	if o.DeviceChunkBytes != 0 && (o.DeviceChunkBytes < o.ChunkBytes || o.DeviceChunkBytes > maxChunkBytes || o.DeviceChunkBytes%minChunkBytes != 0) {
 		errs = append(errs, fmt.Errorf("DeviceChunkBytes %d is not a multiple of %d between ChunkBytes %d and %d",
 			o.DeviceChunkBytes, minChunkBytes, o.ChunkBytes, maxChunkBytes))
 	}
-	if !validSlots(o.DeviceSlots) {
+	if o.DeviceSlots != 0 && !validSlots(o.DeviceSlots) {
 		errs = append(errs, fmt.Errorf("DeviceSlots %d is not a power of two within 1..%d", o.DeviceSlots, maxSlots))
 	}
 	if o.DeviceThreads < 0 || o.DeviceThreads > maxDeviceThreads {
@@ -81,7 +81,7 @@ const (
 func (c *Comm) chunkOf(bytes int64) int64 {
 	chunk := max(int64(math.Sqrt(float64(bytes)*deviceChunkFactor)), int64(c.opts.ChunkBytes))
 	chunk = (chunk + deviceChunkUnit - 1) / deviceChunkUnit * deviceChunkUnit
-	return min(chunk, int64(c.opts.DeviceChunkBytes))
+	return min(chunk, int64(c.pipeline.chunk))
 }
 
 // firstGPU returns the PCI address of the first GPU, "" where there is none.

@@ -18,15 +18,13 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
-// The defaults of Options. ChunkBytes, Slots and OnePassBytes are what `hfreduce bench tune` found on the machine of
-// docs/performance.md, in all layouts of two and four ranks.
+// The defaults of Options. ChunkBytes and OnePassBytes are what `hfreduce bench tune` found on the machine of
+// docs/performance.md, in all layouts of two and four ranks; Slots has DefaultSlots.
 const (
 	DefaultChunkBytes   = 512 << 10
-	DefaultSlots        = 4
 	DefaultOnePassBytes = 16 << 10
 	// With GPUs (docs/performance.md).
 	DefaultDeviceChunkBytes = 4 << 20
-	DefaultDeviceSlots      = 8
 	DefaultInitTimeout      = 5 * time.Minute
 	DefaultTimeout          = 10 * time.Minute
 	DefaultHeartbeatTimeout = pulse.Usual
@@ -79,7 +77,7 @@ type Options struct {
 	// ChunkBytes is the unit of the pipeline, a multiple of 4096; 0: DefaultChunkBytes.
 	ChunkBytes int
 	// Slots is how many chunks are in flight, a power of two, which bounds the staging memory: a node with L ranks uses
-	// about Slots*ChunkBytes*(L+3) bytes. 0: DefaultSlots.
+	// about Slots*ChunkBytes*(L+3) bytes. 0: DefaultSlots of each communicator's nodes.
 	Slots int
 	// OnePassBytes is the size up to which the ranks of a communicator on a single node each add all inputs themselves,
 	// instead of a part of each chunk: one meeting of the ranks where that takes three. 0: DefaultOnePassBytes; negative:
@@ -90,9 +88,9 @@ type Options struct {
 	CUDA string
 	// DeviceChunkBytes takes the place of ChunkBytes in a communicator made for GPUs, as the largest chunk: the pipeline's
 	// unit grows with the buffer from ChunkBytes to it, since each chunk costs a GPU call and copies like to be large. 0:
-	// DefaultDeviceChunkBytes.
+	// DefaultDeviceChunkBytes, or less where so many slots would hold more than 64 MiB of a rank.
 	DeviceChunkBytes int
-	// DeviceSlots takes the place of Slots there. 0: DefaultDeviceSlots.
+	// DeviceSlots takes the place of Slots there. 0: DefaultSlots, but at least 8.
 	DeviceSlots int
 	// DeviceThreads is how many threads add for this rank in a communicator made for GPUs; ranks may differ. 0: what it has
 	// of processors to itself, at most 4.
@@ -222,8 +220,7 @@ func (o *Options) defaults() {
 		field *int
 		value int
 	}{
-		{&o.ChunkBytes, DefaultChunkBytes}, {&o.Slots, DefaultSlots}, {&o.OnePassBytes, DefaultOnePassBytes},
-		{&o.DeviceChunkBytes, max(DefaultDeviceChunkBytes, o.ChunkBytes)}, {&o.DeviceSlots, DefaultDeviceSlots},
+		{&o.ChunkBytes, DefaultChunkBytes}, {&o.OnePassBytes, DefaultOnePassBytes},
 	} {
 		*f.field = cmp.Or(*f.field, f.value)
 	}
@@ -247,7 +244,7 @@ func (o *Options) validate() error {
 	fault(o.WorldSize > 0 && (o.Rank < 0 || o.Rank >= o.WorldSize), "Rank %d is not within 0..%d (WorldSize %d)", o.Rank, o.WorldSize-1, o.WorldSize)
 	fault(o.ChunkBytes < minChunkBytes || o.ChunkBytes > maxChunkBytes || o.ChunkBytes%minChunkBytes != 0,
 		"ChunkBytes %d is not a multiple of %d between %d and %d", o.ChunkBytes, minChunkBytes, minChunkBytes, maxChunkBytes)
-	fault(!validSlots(o.Slots), "Slots %d is not a power of two within 1..%d", o.Slots, maxSlots)
+	fault(o.Slots != 0 && !validSlots(o.Slots), "Slots %d is not a power of two within 1..%d", o.Slots, maxSlots)
 	fault(o.OnePassBytes > maxOnePassBytes, "OnePassBytes %d is more than %d", o.OnePassBytes, maxOnePassBytes)
 	transports := []string{TransportAuto, TransportTCP, TransportVerbs}
 	fault(!slices.Contains(transports, o.Transport), "Transport %q is unknown; there are: %s", o.Transport, strings.Join(transports, ", "))

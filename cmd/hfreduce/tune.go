@@ -81,7 +81,7 @@ func (c *tuneCommand) ask(answer func(tune.Question) (tune.Answer, error)) (sett
 		return "", err
 	}
 	best, mean := a.Best()
-	for i, def := range []int{hfreduce.DefaultChunkBytes, hfreduce.DefaultSlots} {
+	for i, def := range []int{hfreduce.DefaultChunkBytes, hfreduce.DefaultSlots(max(1, c.Nodes))} {
 		settings += fmt.Sprintf("%s   # default %d; on the mean %.0f%% above the best of each size\n", a.Choices[best].Env[i], def, 100*(mean-1))
 	}
 	return settings, nil
