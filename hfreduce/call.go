@@ -133,6 +133,7 @@ func (c *Comm) payload(k *call) int64 {
 func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	op := &c.op
 	op.Plan, op.Bytes = schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root), k.bytes
+	op.Chunk = c.pipeline.chunkFor(c.payload(k))
 	op.Spec = kernel.Spec{DType: kernel.DType(k.dtype), Op: k.op.kernelOp()}
 	op.Scaled, op.Scale = k.op.kind == opPreMulSum, k.op.factor
 	if k.op.kind == opAvg {

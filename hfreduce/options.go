@@ -74,7 +74,8 @@ type Options struct {
 	Transport string
 	// Verbs says how RDMA is used.
 	Verbs VerbsOptions
-	// ChunkBytes is the unit of the pipeline, a multiple of 4096; 0: DefaultChunkBytes.
+	// ChunkBytes is the unit of the pipeline, a multiple of 4096; 0: DefaultChunkBytes. On three nodes and more buffers of some
+	// MiB are cut smaller, since deep trees are slow to fill.
 	ChunkBytes int
 	// Slots is how many chunks are in flight, a power of two, which bounds the staging memory: a node with L ranks uses
 	// about Slots*ChunkBytes*(L+3) bytes. 0: DefaultSlots of each communicator's nodes.
