@@ -83,7 +83,7 @@ func TestPipelineOfEachCommunicator(t *testing.T) {
 			t.Errorf("rank %d has %d slots on 8 nodes, %d on 4, %d on 2", c.Rank(), c.pipeline.slots, half.pipeline.slots, pair.pipeline.slots)
 		}
 		for _, of := range []*Comm{c, half, pair} {
-			x := make([]float32, 3<<20)
+			x := make([]float32, 1<<19)
 			for i := range x {
 				x[i] = 1
 			}
