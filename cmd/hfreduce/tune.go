@@ -81,9 +81,10 @@ func (c *tuneCommand) ask(answer func(tune.Question) (tune.Answer, error)) (sett
 		return "", err
 	}
 	best, mean := a.Best()
-	for i, def := range []int{hfreduce.DefaultChunkBytes, hfreduce.DefaultSlots(max(1, c.Nodes))} {
-		settings += fmt.Sprintf("%s   # default %d; on the mean %.0f%% above the best of each size\n", a.Choices[best].Env[i], def, 100*(mean-1))
-	}
+	above := fmt.Sprintf("on the mean %.0f%% above the best of each size", 100*(mean-1))
+	chunk, slots := a.Choices[best].Env[0], a.Choices[best].Env[1]
+	settings += fmt.Sprintf("%s   # default %d; %s\n", chunk, hfreduce.DefaultChunkBytes, above)
+	settings += fmt.Sprintf("%s   # default %d on so many nodes; leave it unset where there are more, which need more slots\n", slots, hfreduce.DefaultSlots(max(1, c.Nodes)))
 	return settings, nil
 }
 
