@@ -234,7 +234,8 @@ func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) 
 	return out
 }
 
-// exchange adds each node's inputs, then pairs of nodes, pairs of pairs and so on.
+// exchange adds each node's inputs, then pairs of nodes, pairs of pairs and so on; before that, where the nodes are no power of
+// two, as many pairs of the first ones as leave one.
 func (o *oracle) exchange(inputs [][]byte) []byte {
 	bytes := int64(len(inputs[0]))
 	divided := o.spec
@@ -247,18 +248,23 @@ func (o *oracle) exchange(inputs [][]byte) []byte {
 		o.spec.Reduce(sum, nil, srcs, scales)
 		parts = append(parts, sum)
 	}
-	for len(parts) > 1 {
-		spec, sums := o.spec, [][]byte(nil)
-		if len(parts) == 2 {
-			spec = divided
-		}
-		for i := 0; i < len(parts); i += 2 {
+	pairs := func(spec kernel.Spec, n int) {
+		for i := range n {
 			sum := make([]byte, bytes)
-			spec.Reduce(sum, nil, parts[i:i+2], nil)
-			sums = append(sums, sum)
+			spec.Reduce(sum, nil, parts[2*i:2*i+2], nil)
+			parts[i] = sum
 		}
-		parts = sums
+		parts = append(parts[:n], parts[2*n:]...)
 	}
+	power := 1
+	for power*2 <= len(parts) {
+		power *= 2
+	}
+	pairs(o.spec, len(parts)-power)
+	for ; len(parts) > 2; power /= 2 {
+		pairs(o.spec, power/2)
+	}
+	pairs(divided, 1)
 	return parts[0]
 }
 

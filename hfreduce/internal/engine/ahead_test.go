@@ -24,6 +24,7 @@ func TestDevicesFillALittleAhead(t *testing.T) {
 		w := newStepped(t, nodeOf, 1<<rng.IntN(5), 8192, 1024, true)
 		for r, e := range w.engines {
 			e.device.aheadBytes, e.team.bytes, e.team.unit = 1, 1, 512
+			e.device.ahead = e.aheadOf(e.mem.chunk)
 			w.devices[r].filling = w.filling(t, r, &held)
 			e.team.tend = func() error {
 				tended++

@@ -196,13 +196,13 @@ func (e *Engine) checkGiven(it *item, shard int) error {
 	return nil
 }
 
-// checkExchanged compares both parts of what a round of an exchange adds.
+// checkExchanged compares what has come in a round of an exchange, and what it is added to.
 func (e *Engine) checkExchanged(rank int, a *arrival, mine, theirs []byte) error {
 	s := &e.short
 	if !e.mem.checksums {
 		return nil
 	}
-	if err := e.check(theirs, a.sum, rank, hopExchange, s.seq, -1); err != nil || s.input && s.round == 0 {
+	if err := e.check(theirs, a.sum, rank, hopExchange, s.seq, -1); err != nil || s.step.Result || s.input && !s.summed {
 		return err
 	}
 	return e.check(mine, s.sum, e.cfg.Rank, hopPartial, s.seq, -1)

@@ -104,11 +104,12 @@ func (w *stepped) liveShort(e *Engine, add func(mem []byte, h hop, from, to int)
 			add(e.mem.flatArea(count, l)[:n], hopShort, rank, e.cfg.Rank)
 		}
 	}
-	if s.added && s.round < e.rounds() && !(s.input && s.round == 0) {
-		add(e.outbound(), hopPartial, e.cfg.Rank, e.cfg.Rank)
-		if !s.posted {
-			node, _ := e.mem.exchange.Partner(e.node, s.round)
-			add(e.outbound(), hopExchange, e.cfg.Rank, w.layout.Nodes[node][e.local])
+	if s.added && s.round < e.rounds() && !(s.input && !s.summed) {
+		if s.step.Takes && !s.step.Result {
+			add(e.outbound(), hopPartial, e.cfg.Rank, e.cfg.Rank)
+		}
+		if s.step.Sends && !s.posted {
+			add(e.outbound(), hopExchange, e.cfg.Rank, e.counterpart(s.step.Partner))
 		}
 	}
 }

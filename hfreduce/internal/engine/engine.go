@@ -205,8 +205,9 @@ func (e *Engine) Break(cause error) {
 func (e *Engine) Peers(p *schedule.Plan, bytes int64, yield func(rank int)) {
 	if x := e.mem.exchange; x.Takes(p.Collective, bytes) {
 		for r := range x.Rounds() {
-			node, _ := x.Partner(e.node, r)
-			yield(e.cfg.Layout.Nodes[node][e.local])
+			if step := x.Step(e.node, r); step.Partner >= 0 {
+				yield(e.counterpart(step.Partner))
+			}
 		}
 		return
 	}

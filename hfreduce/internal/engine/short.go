@@ -14,7 +14,7 @@ import (
 //  1. gather: every rank puts its input and a flag where the ranks of its node read them, and adds all of them itself, in
 //     the pipeline's order: one exchange of cache lines where the pipeline takes three
 //  2. exchange, where there are several nodes: rounds of recursive doubling between ranks of equal local number, so that no
-//     rank waits for another one of its node again (schedule.Exchange)
+//     rank waits for another one of its node again (schedule.Exchange). In some rounds a rank may only give, take, or do nothing
 //
 // Two sets of areas take turns. A rank that begins a reduction has seen the flags of its node's ranks, and the messages of
 // its partners, for the one before; so all of them have left the one before that, whose areas it and they write.
@@ -25,11 +25,13 @@ type short struct {
 	open    bool   // it has not ended
 	pending bool   // it has not begun: the device has not filled its area yet, or items are before it
 	input   bool   // the node's sum is this rank's input, and is sent from where it lies
+	summed  bool   // another node's part was added to it
 	seq     uint32 // between nodes: the item that it counts as
 	waited  int    // the first local rank whose input has not been seen
 	added   bool   // the node's inputs are added
-	round   int    // the round at hand, from 0
-	sum     uint32 // of what is sent in it, with checksums
+	round   int    // the round at hand, from 0: the next one in which this rank has something to do
+	step    schedule.Step
+	sum     uint32 // of what this rank has, with checksums
 	posted  bool   // in this round
 	unsent  int    // messages whose memory is still the link's
 }
@@ -68,7 +70,9 @@ func (e *Engine) shortReady() bool {
 // beginShort shows this rank's input to the node.
 func (e *Engine) beginShort(op *Op) {
 	s := &e.short
-	*s = short{count: s.count + 1, open: true, input: e.sendsInput()}
+	*s = short{count: s.count + 1, open: true}
+	e.goOn(0)
+	s.input = e.sendsInput()
 	e.begins(StageInput)
 	if e.rounds() > 0 {
 		s.seq = e.next
@@ -208,88 +212,151 @@ func (e *Engine) sendsInput() bool {
 	if e.localSize > 1 || e.op.Scaled || e.rounds() == 0 {
 		return false
 	}
-	node, _ := e.mem.exchange.Partner(e.node, 0)
-	return e.sends(e.cfg.Layout.Nodes[node][e.local], e.op.Src)
+	step := &e.short.step
+	return !step.Sends || e.sends(e.counterpart(step.Partner), e.op.Src)
 }
 
-// outbound returns what this rank sends in the round at hand.
+// counterpart returns the rank with this rank's local number on another node.
+func (e *Engine) counterpart(node int) int { return e.cfg.Layout.Nodes[node][e.local] }
+
+// goOn makes the next round from a number on in which this rank has something to do the round at hand, or the end, at which
+// step stays what it was.
+func (e *Engine) goOn(round int) {
+	s := &e.short
+	for s.posted = false; round < e.rounds(); round++ {
+		if step := e.mem.exchange.Step(e.node, round); step.Partner >= 0 {
+			s.step = step
+			break
+		}
+	}
+	s.round = round
+}
+
+// complete reports whether what this rank has, or is about to add, is the result: in the rounds that are left it only gives it
+// away.
+func (s *short) complete(rounds int) bool { return s.round == rounds || s.step.Result && s.step.Sends }
+
+// outbound returns what this rank has: what it sends in the round at hand, or adds to.
 func (e *Engine) outbound() []byte {
 	s := &e.short
-	if s.round == 0 && s.input {
+	if s.input && !s.summed {
 		return e.op.Src
 	}
 	return e.mem.outbound(s.count, e.local, s.round)[:len(e.op.Src)]
 }
 
-// addShort adds e.srcs into what is sent next or, at the end, the user's buffer.
+// addShort adds e.srcs into what this rank has from now on: the user's buffer at the end.
 func (e *Engine) addShort(scales []float64) {
-	spec, dst := e.op.Spec, e.op.Dst
-	if e.short.round < e.rounds() {
+	s := &e.short
+	spec, last := e.op.Spec, s.round == e.rounds()
+	switch {
+	case last:
+		spec.Reduce(e.op.Dst, nil, e.srcs, scales)
+		return
+	case s.complete(e.rounds()):
+		spec.Reduce(e.outbound(), e.op.Dst, e.srcs, scales)
+	default:
 		spec.Divisor = 0
-		dst = e.outbound()
+		spec.Reduce(e.outbound(), nil, e.srcs, scales)
 	}
-	spec.Reduce(dst, nil, e.srcs, scales)
-	if e.mem.checksums && e.short.round < e.rounds() {
-		e.short.sum = sumOf(dst)
+	if e.mem.checksums {
+		s.sum = sumOf(e.outbound())
 	}
 }
 
 // exchangeRound reports whether the round at hand has ended.
 func (e *Engine) exchangeRound() (ended bool, err error) {
 	s := &e.short
-	node, first := e.mem.exchange.Partner(e.node, s.round)
-	rank, n := e.cfg.Layout.Nodes[node][e.local], len(e.op.Src)
-	mine := e.outbound()
+	rank := e.counterpart(s.step.Partner)
 	at := e.mem.exchangeLanding(s.count, s.round)
-	if !s.posted {
-		if !before(s.seq, e.links[rank].Limit()) {
-			return false, nil
-		}
-		e.begins(StageUp)
-		if err := e.send(rank, e.exchanges+at, s.seq, mine, s.sum); err != nil {
-			return false, err
-		}
-		s.posted = true
-		s.unsent++
-		if _, err := e.pollLink(rank, e.links[rank]); err != nil { // it leaves before anything is added
+	if s.step.Sends && !s.posted {
+		if posted, err := e.postRound(rank, at); !posted || err != nil {
 			return false, err
 		}
 	}
+	if !s.step.Takes {
+		e.goOn(s.round + 1)
+		return true, nil
+	}
 	a := &e.inbound[at]
-	if !a.fresh || s.unsent > 0 && s.round == e.rounds()-1 && s.input {
+	if !a.fresh || s.unsent > 0 && s.input && e.fillsDst() {
 		return false, nil // the sum may overwrite the input
 	}
 	a.fresh = false
 	switch {
 	case a.from != rank:
 		return false, e.unexpected(a, s.seq, rank)
-	case a.seq != s.seq || a.tag != e.op.Tag || a.bytes != n:
+	case a.seq != s.seq || a.tag != e.op.Tag || a.bytes != len(e.op.Src):
 		return false, &MismatchError{Rank: rank}
 	}
-	theirs := e.landings[e.exchanges+at][:n]
-	if err := e.checkExchanged(rank, a, mine, theirs); err != nil {
+	return true, e.takeRound(rank, a, e.landings[e.exchanges+at][:len(e.op.Src)])
+}
+
+// postRound sends what this rank has, once the partner has begun.
+func (e *Engine) postRound(rank int, landing uint32) (posted bool, err error) {
+	s := &e.short
+	if !before(s.seq, e.links[rank].Limit()) {
+		return false, nil
+	}
+	stage := StageUp
+	if s.step.Result {
+		stage = StageDown
+	}
+	e.begins(stage)
+	if err := e.send(rank, e.exchanges+landing, s.seq, e.outbound(), s.sum); err != nil {
 		return false, err
 	}
-	s.round, s.posted = s.round+1, false
-	if n == 0 {
-		return true, nil
+	s.posted = true
+	s.unsent++
+	_, err = e.pollLink(rank, e.links[rank]) // it leaves before anything is added
+	return true, err
+}
+
+// fillsDst reports whether the user's buffer is written when this round's message is there.
+func (e *Engine) fillsDst() bool {
+	s := e.short // as it will be
+	if s.step.Result {
+		return true
+	}
+	for s.round++; s.round < e.rounds(); s.round++ {
+		if s.step = e.mem.exchange.Step(e.node, s.round); s.step.Partner >= 0 {
+			return s.complete(e.rounds())
+		}
+	}
+	return true
+}
+
+// takeRound takes what has arrived in the round at hand, and ends it.
+func (e *Engine) takeRound(rank int, a *arrival, theirs []byte) error {
+	s, mine := &e.short, e.outbound()
+	if err := e.checkExchanged(rank, a, mine, theirs); err != nil {
+		return err
+	}
+	step := s.step
+	e.goOn(s.round + 1)
+	switch {
+	case len(theirs) == 0:
+		return nil
+	case step.Result:
+		copy(e.op.Dst, theirs)
+		return nil
 	}
 	e.begins(StageReduce)
-	if e.srcs = append(e.srcs[:0], mine, theirs); first {
+	if e.srcs = append(e.srcs[:0], mine, theirs); step.First {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}
+	s.summed = true
 	e.addShort(nil)
-	return true, nil
+	return nil
 }
 
 // partner returns the rank whose message the exchange at hand waits for, -1 if it waits for none.
 func (e *Engine) partner() int {
 	s := &e.short
-	if !s.open || !s.added || !s.posted {
+	if !s.open || !s.added || s.round == e.rounds() || !s.step.Takes || s.step.Sends && !s.posted {
 		return -1
 	}
-	node, _ := e.mem.exchange.Partner(e.node, s.round)
-	return e.cfg.Layout.Nodes[node][e.local]
+	return e.counterpart(s.step.Partner)
 }
 
 // stalledShort adds the ranks that the reduction at hand waits for.
@@ -299,8 +366,11 @@ func (e *Engine) stalledShort(add func(rank int, reason Reason)) {
 		return // the own device
 	}
 	if s.added {
-		node, _ := e.mem.exchange.Partner(e.node, min(s.round, e.rounds()-1))
-		add(e.cfg.Layout.Nodes[node][e.local], ForPartial)
+		reason := ForPartial
+		if s.step.Result {
+			reason = ForResult
+		}
+		add(e.counterpart(s.step.Partner), reason) // after the last round: to take what was sent to it
 		return
 	}
 	for l, rank := range e.cfg.Layout.Nodes[e.node] {

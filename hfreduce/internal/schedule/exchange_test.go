@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// TestExchangeOrder follows the order of the sum on every node: each node's part once, and the same everywhere.
+// TestExchangeOrder follows the order of the sum on every node: each node's part once, and the same everywhere; and who sends is
+// who is waited for.
 func TestExchangeOrder(t *testing.T) {
-	for rounds := range 8 {
-		n := 1 << rounds
+	for n := 2; n <= 200; n++ {
 		nodeOf := make([]int, 2*n)
 		for r := range nodeOf {
 			nodeOf[r] = r / 2
@@ -20,23 +20,37 @@ func TestExchangeOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		x := NewExchange(&l)
-		if x.Rounds() != rounds {
-			t.Fatalf("%d nodes: %d rounds", n, x.Rounds())
-		}
 		have, want := make([]string, n), ""
 		for v := range have {
 			have[v] = fmt.Sprint(v, " ")
 			want += have[v]
 		}
-		for r := range rounds {
+		for r := range x.Rounds() {
 			next := make([]string, n)
 			for v := range next {
-				w, first := x.Partner(v, r)
-				if back, f := x.Partner(w, r); back != v || f == first {
-					t.Fatalf("round %d: node %d talks to %d (first: %t), which talks to %d (first: %t)", r, v, w, first, back, f)
+				next[v] = have[v]
+				s := x.Step(v, r)
+				if s.Partner < 0 {
+					if s.Sends || s.Takes {
+						t.Fatalf("%d nodes, round %d: node %d does something with nobody", n, r, v)
+					}
+					continue
 				}
-				if next[v] = have[v] + have[w]; first {
-					next[v] = have[w] + have[v]
+				back := x.Step(s.Partner, r)
+				if back.Partner != v || back.Takes != s.Sends || back.Sends != s.Takes || back.Result != s.Result || s.Sends && s.Takes && back.First == s.First {
+					t.Fatalf("%d nodes, round %d: node %d: %+v, node %d: %+v", n, r, v, s, s.Partner, back)
+				}
+				switch theirs := have[s.Partner]; {
+				case !s.Takes:
+				case s.Result:
+					next[v] = theirs
+				case s.First:
+					next[v] = theirs + have[v]
+				default:
+					next[v] = have[v] + theirs
+				}
+				if s.Sends && s.Result && have[v] != want {
+					t.Fatalf("%d nodes, round %d: node %d has no result yet, but %s", n, r, v, have[v])
 				}
 			}
 			have = next
@@ -55,9 +69,9 @@ func TestExchangeNeedsEqualNodes(t *testing.T) {
 		rounds int
 		bytes  int64
 	}{
-		{[]int{0, 0}, 0, 0}, {[]int{0, 1}, 1, 262144}, {[]int{0, 1, 2}, 0, 0}, {[]int{0, 1, 2, 3}, 2, 131072},
+		{[]int{0, 0}, 0, 0}, {[]int{0, 1}, 1, 262144}, {[]int{0, 1, 2}, 3, 87360}, {[]int{0, 1, 2, 3}, 2, 131072},
 		{[]int{0, 0, 1, 1}, 1, 65536}, {[]int{0, 1, 0, 1}, 1, 65536}, {[]int{0, 0, 1}, 0, 0}, {[]int{0, 1, 1, 1}, 0, 0},
-		{[]int{0, 0, 0, 1, 1, 1}, 1, 29120},
+		{[]int{0, 0, 0, 1, 1, 1}, 1, 29120}, {[]int{0, 1, 2, 3, 4, 5}, 4, 65536}, {[]int{0, 0, 1, 1, 2, 2}, 3, 21824},
 	} {
 		l, err := NewLayout(c.nodeOf)
 		if err != nil {
