@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// verdictLayouts are the worlds in which verdicts are tested: a node, nodes of one rank, both, and three uneven nodes.
-var verdictLayouts = map[string][]int{"1x4": blocks(4, 1), "2x2": blocks(4, 2), "4x1": blocks(4, 4), "uneven": {0, 1, 1, 2, 2, 2}}
+// verdictLayouts are the worlds in which verdicts are tested: a node, nodes of one rank, four and three of them, both, and three uneven nodes.
+var verdictLayouts = map[string][]int{"1x4": blocks(4, 1), "2x2": blocks(4, 2), "4x1": blocks(4, 4), "3x1": blocks(3, 3), "uneven": {0, 1, 1, 2, 2, 2}}
 
 // differences are what one rank does otherwise than all others, and how both sides are named.
 var differences = []struct {
