@@ -89,31 +89,48 @@ func (s *Session) comeOver(next int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.life, s.cfg.pace.succession)
 	defer cancel()
 	h := hello.Hello{Purpose: hello.Control, PeerRank: next, Token: s.claim()}
-	var last error // that says more than that time is over
+	var t attempts
 	for pause := firstBackoff; ; pause = min(2*pause, s.cfg.pace.backoff) {
 		conn, err := s.reach(ctx, next, h)
 		switch {
 		case err == nil:
 			return conn, nil
 		case ctx.Err() != nil:
-			return nil, cmp.Or(last, err)
+			return nil, cmp.Or(t.outcome(time.Now(), s.cfg.pace.attempt), err)
 		case errors.Is(err, syscall.ECONNREFUSED): // its process is gone
 			return nil, err
 		case errors.Is(err, hello.ErrRefused):
-			if last = fmt.Errorf("%w: %w", errCutOff, err); !strings.Contains(err.Error(), errNotHub.Error()) {
-				return nil, last
+			t.refused, t.at = fmt.Errorf("%w: %w", errCutOff, err), time.Now()
+			if !strings.Contains(err.Error(), errNotHub.Error()) {
+				return nil, t.refused
 			}
 		default:
-			last = err
+			t.failed = err
 		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, last
+			return nil, t.outcome(time.Now(), s.cfg.pace.attempt)
 		}
 	}
+}
+
+// attempts are those of a rank to come over to the next hub.
+type attempts struct {
+	refused error // the last answer: that the rank is there, and no hub
+	at      time.Time
+	failed  error // the last try without an answer
+}
+
+// outcome is what all tries come to when their time is over, nil if there was none. The last one may have failed for that reason
+// alone: a rank that has answered within the time of one try is there.
+func (t *attempts) outcome(now time.Time, try time.Duration) error {
+	if t.refused != nil && (t.failed == nil || now.Sub(t.at) < try) {
+		return t.refused
+	}
+	return t.failed
 }
 
 // reach tries a rank's addresses in turn.

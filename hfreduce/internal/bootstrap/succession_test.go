@@ -195,12 +195,38 @@ func TestCutOffRank(t *testing.T) {
 	if e := until(t, heard, PeerLost); e.Rank != 2 {
 		t.Errorf("rank 1 heard %+v", e)
 	}
-	<-ss[2].ended
+	select {
+	case <-ss[2].ended:
+	case <-time.After(patience):
+		t.Fatal("rank 2 has a control channel of its own")
+	}
 	_, err := ss[2].Exchange(t.Context(), "k", []int{1, 2}, nil)
 	if mustContain(t, err, "the control channel", errNotHub.Error()); !errors.Is(err, ErrPeerLost) {
 		t.Errorf("%v is not ErrPeerLost", err)
 	}
 	mustExchange(t, ss[:2], "the others", []int{0, 1})
+}
+
+// TestOutcomeOfTries: the end of all tries may cut the last one off, which then tells nothing of a rank that has just answered. One
+// that has not answered for longer is gone.
+func TestOutcomeOfTries(t *testing.T) {
+	const try = 5 * time.Second
+	refused, failed, begin := errors.New("refused"), errors.New("i/o timeout"), time.Now()
+	for _, c := range []struct {
+		tries attempts
+		after time.Duration
+		want  error
+	}{
+		{attempts{}, try, nil},
+		{attempts{failed: failed}, 2 * try, failed},
+		{attempts{refused: refused, at: begin}, 2 * try, refused},
+		{attempts{refused: refused, at: begin, failed: failed}, time.Second, refused},
+		{attempts{refused: refused, at: begin, failed: failed}, 2 * try, failed},
+	} {
+		if got := c.tries.outcome(begin.Add(c.after), try); got != c.want {
+			t.Errorf("%+v come to %v after %v, want %v", c.tries, got, c.after, c.want)
+		}
+	}
 }
 
 // TestRollCallsOfTwoHubsDiffer: what is named by the epoch is not named twice when the hub is lost between two calls of one key.
