@@ -3,7 +3,6 @@
 package bootstrap
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +95,8 @@ func (s *Session) comeOver(next int) (net.Conn, error) {
 		case err == nil:
 			return conn, nil
 		case ctx.Err() != nil:
-			return nil, cmp.Or(t.outcome(time.Now(), s.cfg.pace.attempt), err)
+			t.failed = err
+			return nil, t.outcome(time.Now(), s.cfg.pace.attempt)
 		case errors.Is(err, syscall.ECONNREFUSED): // its process is gone
 			return nil, err
 		case errors.Is(err, hello.ErrRefused):
