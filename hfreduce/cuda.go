@@ -4,7 +4,6 @@ package hfreduce
 
 import (
 	"fmt"
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -66,22 +65,6 @@ func (c *Comm) helpers() int {
 	}
 	ranks, processors := c.fabric.share()
 	return min(processors/max(1, ranks), defaultDeviceThreads, runtime.GOMAXPROCS(0)) - 1
-}
-
-// In a communicator made for GPUs the chunk grows with the buffer. What a chunk costs (7 us of calls, 5 us between two
-// copies) against how long the pipeline takes to fill (some chunks) has its optimum near the root of the buffer's size. The
-// processor adds faster what was copied a moment ago, so more than DeviceChunkBytes makes it slower again, though the call
-// would be shorter. Measured in docs/performance.md.
-const (
-	deviceChunkFactor = 80 << 10
-	deviceChunkUnit   = 64 << 10
-)
-
-// chunkOf returns the largest item of a collective over so many bytes in a communicator made for GPUs, equal on all ranks.
-func (c *Comm) chunkOf(bytes int64) int64 {
-	chunk := max(int64(math.Sqrt(float64(bytes)*deviceChunkFactor)), int64(c.opts.ChunkBytes))
-	chunk = (chunk + deviceChunkUnit - 1) / deviceChunkUnit * deviceChunkUnit
-	return min(chunk, int64(c.pipeline.chunk))
 }
 
 // firstGPU returns the PCI address of the first GPU, "" where there is none.

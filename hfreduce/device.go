@@ -60,7 +60,7 @@ func (c *Comm) number(k *call) {
 	t := c.engine.Transfers()
 	k.place = &place{
 		route: engine.Route{Plan: schedule.NewPlan(&c.layout, k.kind, k.bytes, max(1, k.dtype.Size()), k.root), Elem: max(1, k.dtype.Size()), In: k.in, Out: k.out, SkipOwnBlock: k.skipOwn},
-		chunk: c.chunkOf(c.payload(k)), first: d.planned,
+		chunk: c.pipeline.chunkFor(c.payload(k)), first: d.planned,
 	}
 	k.place.items = t.Numbers(&k.place.route.Plan, k.bytes, k.place.chunk)
 	d.planned += k.place.items
@@ -81,7 +81,7 @@ func (c *Comm) number(k *call) {
 // leaves what it will copy, in areas of the segment.
 func (c *Comm) prepareForDevice(k *call) {
 	op, p := &c.op, k.place
-	op.Chunk, op.Filled, op.Drained, op.Bounce = p.chunk, k.fills(), k.drains(), p.bounce
+	op.Filled, op.Drained, op.Bounce = k.fills(), k.drains(), p.bounce
 	var in, out []byte
 	if p.bounce != 0 {
 		t := c.engine.Transfers()

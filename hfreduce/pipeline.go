@@ -13,7 +13,8 @@ import (
 type pipeline struct {
 	slots int
 	chunk int // bytes at most
-	depth int // of the trees, where that has a say in the chunk: 0 on one node and in a pair
+	least int // made for GPUs: bytes at least, if the buffer has so many; else 0
+	depth int // of the trees, where that has a say in the chunk: 0 on one node and in a pair, and with GPUs
 }
 
 // DefaultSlots returns what Slots is in a communicator over so many nodes if it is left open: 4 on one or two nodes, and
@@ -30,11 +31,11 @@ const (
 // pipelineOver returns the pipeline of a communicator over so many nodes, which may be made for GPUs.
 func (o *Options) pipelineOver(nodes int, devices bool) pipeline {
 	if !devices {
-		return pipeline{cmp.Or(o.Slots, DefaultSlots(nodes)), o.ChunkBytes, treeDepth(nodes)}
+		return pipeline{cmp.Or(o.Slots, DefaultSlots(nodes)), o.ChunkBytes, 0, treeDepth(nodes)}
 	}
 	slots := cmp.Or(o.DeviceSlots, max(minDeviceSlots, DefaultSlots(nodes)))
 	chunk := min(DefaultDeviceChunkBytes, deviceRingBytes/slots)
-	return pipeline{slots, cmp.Or(o.DeviceChunkBytes, max(chunk, o.ChunkBytes)), 0}
+	return pipeline{slots, cmp.Or(o.DeviceChunkBytes, max(chunk, o.ChunkBytes)), o.ChunkBytes, 0}
 }
 
 func treeDepth(nodes int) int {
@@ -53,12 +54,28 @@ const (
 	treeChunkUnit    = 16 << 10
 )
 
+// In a communicator made for GPUs the chunk grows with the buffer. What a chunk costs (7 us of calls, 5 us between two
+// copies) against how long the pipeline takes to fill (some chunks) has its optimum near the root of the buffer's size. The
+// processor adds faster what was copied a moment ago, so more than DeviceChunkBytes makes it slower again, though the call
+// would be shorter. Measured in docs/performance.md.
+const (
+	deviceChunkFactor = 80 << 10
+	deviceChunkUnit   = 64 << 10
+)
+
 // chunkFor returns the largest item of a collective over so many bytes, equal on all ranks.
 func (p *pipeline) chunkFor(bytes int64) int64 {
-	if p.depth == 0 {
-		return int64(p.chunk)
+	best := int64(p.chunk)
+	switch {
+	case p.least > 0:
+		best = rootOf(bytes, deviceChunkFactor, int64(p.least), deviceChunkUnit)
+	case p.depth > 0:
+		best = rootOf(bytes, latencyBandwidth/float64(p.depth), minTreeChunk, treeChunkUnit)
 	}
-	best := int64(math.Sqrt(float64(bytes) * latencyBandwidth / float64(p.depth)))
-	best = max(minTreeChunk, (best+treeChunkUnit-1)/treeChunkUnit*treeChunkUnit)
 	return min(best, int64(p.chunk))
+}
+
+// rootOf returns the root of bytes x factor, or least if that is more, rounded up to a multiple of unit.
+func rootOf(bytes int64, factor float64, least, unit int64) int64 {
+	return (max(int64(math.Sqrt(float64(bytes)*factor)), least) + unit - 1) / unit * unit
 }

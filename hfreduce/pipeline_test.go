@@ -20,20 +20,20 @@ func TestPipelineOver(t *testing.T) {
 		devices bool
 		want    pipeline
 	}{
-		{set(0, 0, 0, 0), 1, false, pipeline{4, DefaultChunkBytes, 0}},
-		{set(0, 0, 0, 0), 2, false, pipeline{4, DefaultChunkBytes, 0}},
-		{set(0, 0, 0, 0), 16, false, pipeline{16, DefaultChunkBytes, 4}},
-		{set(8192, 0, 0, 0), 128, false, pipeline{32, 8192, 7}},
-		{set(0, 2, 0, 0), 128, false, pipeline{2, DefaultChunkBytes, 7}},
-		{set(0, 2, 0, 0), 1, true, pipeline{8, 4 * mib, 0}},
-		{set(0, 0, 0, 0), 16, true, pipeline{16, 4 * mib, 0}},
-		{set(0, 0, 0, 0), 32, true, pipeline{32, 2 * mib, 0}},
-		{set(0, 0, 0, 0), 512, true, pipeline{64, 1 * mib, 0}},
-		{set(8*mib, 0, 0, 0), 1, true, pipeline{8, 8 * mib, 0}}, // no chunk is smaller than ChunkBytes
-		{set(0, 0, 0, 32), 1, true, pipeline{32, 2 * mib, 0}},
-		{set(0, 0, 0, 128), 1, true, pipeline{128, 512 << 10, 0}},
-		{set(0, 0, 16*mib, 0), 1, true, pipeline{8, 16 * mib, 0}},
-		{set(0, 0, 16*mib, 4), 512, true, pipeline{4, 16 * mib, 0}},
+		{set(0, 0, 0, 0), 1, false, pipeline{4, DefaultChunkBytes, 0, 0}},
+		{set(0, 0, 0, 0), 2, false, pipeline{4, DefaultChunkBytes, 0, 0}},
+		{set(0, 0, 0, 0), 16, false, pipeline{16, DefaultChunkBytes, 0, 4}},
+		{set(8192, 0, 0, 0), 128, false, pipeline{32, 8192, 0, 7}},
+		{set(0, 2, 0, 0), 128, false, pipeline{2, DefaultChunkBytes, 0, 7}},
+		{set(0, 2, 0, 0), 1, true, pipeline{8, 4 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 16, true, pipeline{16, 4 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 32, true, pipeline{32, 2 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 512, true, pipeline{64, 1 * mib, DefaultChunkBytes, 0}},
+		{set(8*mib, 0, 0, 0), 1, true, pipeline{8, 8 * mib, 8 * mib, 0}}, // no chunk is smaller than ChunkBytes
+		{set(0, 0, 0, 32), 1, true, pipeline{32, 2 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 128), 1, true, pipeline{128, 512 << 10, DefaultChunkBytes, 0}},
+		{set(0, 0, 16*mib, 0), 1, true, pipeline{8, 16 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 16*mib, 4), 512, true, pipeline{4, 16 * mib, DefaultChunkBytes, 0}},
 	} {
 		if err := c.o.checkCUDA(); err != nil {
 			t.Errorf("%+v: %v", c.o, err)
@@ -50,16 +50,20 @@ func TestChunkFor(t *testing.T) {
 		p           pipeline
 		bytes, want int64
 	}{
-		{pipeline{4, 512 * kib, 0}, 1 * mib, 512 * kib},
-		{pipeline{8, 512 * kib, 2}, 1 * mib, 256 * kib},
-		{pipeline{8, 512 * kib, 2}, 64 * mib, 512 * kib},
-		{pipeline{16, 512 * kib, 4}, 1 * mib, 192 * kib},
-		{pipeline{16, 512 * kib, 4}, 2 * mib, 256 * kib},
-		{pipeline{16, 512 * kib, 4}, 1, 64 * kib},
-		{pipeline{32, 512 * kib, 7}, 1 * mib, 144 * kib},
-		{pipeline{32, 512 * kib, 7}, 1 << 40, 512 * kib},
-		{pipeline{32, 4 * kib, 7}, 1 * mib, 4 * kib}, // what the option says is the most
-		{pipeline{32, 2 * mib, 7}, 64 * mib, 1104 * kib},
+		{pipeline{4, 512 * kib, 0, 0}, 1 * mib, 512 * kib},
+		{pipeline{8, 512 * kib, 0, 2}, 1 * mib, 256 * kib},
+		{pipeline{8, 512 * kib, 0, 2}, 64 * mib, 512 * kib},
+		{pipeline{16, 512 * kib, 0, 4}, 1 * mib, 192 * kib},
+		{pipeline{16, 512 * kib, 0, 4}, 2 * mib, 256 * kib},
+		{pipeline{16, 512 * kib, 0, 4}, 1, 64 * kib},
+		{pipeline{32, 512 * kib, 0, 7}, 1 * mib, 144 * kib},
+		{pipeline{32, 512 * kib, 0, 7}, 1 << 40, 512 * kib},
+		{pipeline{32, 4 * kib, 0, 7}, 1 * mib, 4 * kib}, // what the option says is the most
+		{pipeline{32, 2 * mib, 0, 7}, 64 * mib, 1104 * kib},
+		{pipeline{8, 4 * mib, 512 * kib, 0}, 1, 512 * kib}, // GPUs
+		{pipeline{8, 4 * mib, 512 * kib, 0}, 16 * mib, 1152 * kib},
+		{pipeline{8, 4 * mib, 512 * kib, 0}, 256 * mib, 4 * mib},
+		{pipeline{4, 4 * kib, 4 * kib, 0}, 1 * mib, 4 * kib},
 	} {
 		if got := c.p.chunkFor(c.bytes); got != c.want {
 			t.Errorf("%v, %d bytes: chunks of %d KiB, want %d", c.p, c.bytes, got/kib, c.want/kib)

@@ -7,7 +7,8 @@ import "sync/atomic"
 // This file says how far a device may fill. A slot that is free is not enough: ranks may share what copies, the engine of one
 // GPU or the switch above several, and it need not serve them in turns. A device that filled all its slots first would keep the
 // others from the very item that all of them wait for, so that copies to the host, additions and copies back hardly overlap. So
-// devices fill a few items ahead of what all ranks of the node have given (docs/performance.md).
+// devices fill a few items ahead of what all ranks of the node have given (docs/performance.md). An item then waits for earlier
+// ones only, as it does for its slot, so that nothing can wait in a circle.
 
 const (
 	// minAhead is how many items a device fills ahead at least: one is being copied while the ranks learn of the other.
