@@ -143,6 +143,26 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
+// In a field 0 is the default, so that what a variable sets to 0 becomes negative.
+func TestOnePassBytesNone(t *testing.T) {
+	for _, c := range []struct {
+		field    int
+		variable string
+		want     int
+	}{{0, "", DefaultOnePassBytes}, {0, "0", 0}, {-1, "4096", 0}, {64, "0", 64}} {
+		o := Options{Rank: 0, WorldSize: 1, OnePassBytes: c.field}
+		if _, _, err := o.resolve(func(name string) string { return map[string]string{"HFREDUCE_ONE_PASS_BYTES": c.variable}[name] }); err != nil {
+			t.Errorf("field %d, variable %q: %v", c.field, c.variable, err)
+		} else if o.OnePassBytes != c.want {
+			t.Errorf("field %d, variable %q: %d, want %d", c.field, c.variable, o.OnePassBytes, c.want)
+		}
+	}
+	o := Options{WorldSize: 1}
+	if _, _, err := o.resolve(func(name string) string { return map[string]string{"HFREDUCE_ONE_PASS_BYTES": "-1"}[name] }); err == nil {
+		t.Error("a negative variable is taken")
+	}
+}
+
 func TestOptionsFromEnvironment(t *testing.T) {
 	env := map[string]string{
 		"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000",

@@ -81,8 +81,8 @@ type Options struct {
 	// about Slots*ChunkBytes*(L+3) bytes. 0: DefaultSlots of each communicator's nodes.
 	Slots int
 	// OnePassBytes is the size up to which the ranks of a communicator on a single node each add all inputs themselves,
-	// instead of a part of each chunk: one meeting of the ranks where that takes three. 0: DefaultOnePassBytes; negative:
-	// none.
+	// instead of a part of each chunk: one meeting of the ranks where that takes three. 0: DefaultOnePassBytes; negative,
+	// and 0 in the environment: none.
 	OnePassBytes int
 	// CUDA says whether buffers may lie in the memory of GPUs: CUDAAuto, CUDAOn or CUDAOff. Empty: CUDAAuto. If any rank says
 	// so, the communicator is made for GPUs on all ranks.
@@ -172,7 +172,11 @@ func (o *Options) ownEnvironment(getenv func(string) string) error {
 	}
 	number(&o.ChunkBytes, "HFREDUCE_CHUNK_BYTES")
 	number(&o.Slots, "HFREDUCE_SLOTS")
-	number(&o.OnePassBytes, "HFREDUCE_ONE_PASS_BYTES")
+	if v := getenv("HFREDUCE_ONE_PASS_BYTES"); v == "0" {
+		o.OnePassBytes = cmp.Or(o.OnePassBytes, -1) // none; a field of 0 means the default
+	} else {
+		number(&o.OnePassBytes, "HFREDUCE_ONE_PASS_BYTES")
+	}
 	number(&o.DeviceChunkBytes, "HFREDUCE_DEVICE_CHUNK_BYTES")
 	number(&o.DeviceSlots, "HFREDUCE_DEVICE_SLOTS")
 	number(&o.DeviceThreads, "HFREDUCE_DEVICE_THREADS")

@@ -74,7 +74,7 @@ func (c *tuneCommand) ask(answer func(tune.Question) (tune.Answer, error)) (sett
 		if err != nil {
 			return "", err
 		}
-		settings = fmt.Sprintf("%s=%d   # default %d\n", tune.OnePass, max(1, a.Threshold(tune.Always, tune.Slack)), hfreduce.DefaultOnePassBytes)
+		settings = fmt.Sprintf("%s=%d   # default %d\n", tune.OnePass, a.Threshold(tune.Always, tune.Slack), hfreduce.DefaultOnePassBytes)
 	}
 	a, err := answer(tune.PipelineQuestion(int64(c.Largest)))
 	if err != nil {

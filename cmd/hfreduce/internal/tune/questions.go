@@ -26,7 +26,7 @@ const Slack = 0.05
 func OnePassQuestion() Question {
 	q := Question{Title: "one pass or pipeline", Choices: []Choice{
 		Always: {"one pass", []string{fmt.Sprintf("%s=%d", OnePass, 256*kib)}},
-		{"pipeline", []string{OnePass + "=1"}},
+		{"pipeline", []string{OnePass + "=0"}},
 	}}
 	for size := int64(kib); size <= 256*kib; size *= 2 {
 		q.Sizes = append(q.Sizes, size)
