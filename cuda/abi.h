@@ -25,7 +25,7 @@
 	X(cudaErrorHostMemoryAlreadyRegistered, 712) X(cudaErrorHostMemoryNotRegistered, 713) \
 	X(cudaMemcpyHostToHost, 0) X(cudaMemcpyHostToDevice, 1) X(cudaMemcpyDeviceToHost, 2) X(cudaMemcpyDeviceToDevice, 3) \
 	X(cudaMemcpyDefault, 4) \
-	X(cudaStreamNonBlocking, 1) X(cudaStreamCaptureStatusNone, 0) \
+	X(cudaStreamNonBlocking, 1) X(cudaStreamCaptureStatusNone, 0) X(cudaStreamCaptureModeRelaxed, 2) \
 	X(cudaEventBlockingSync, 1) X(cudaEventDisableTiming, 2) X(cudaEventInterprocess, 4) \
 	X(cudaHostRegisterPortable, 1) X(cudaHostRegisterMapped, 2) X(cudaHostAllocPortable, 1) X(cudaHostAllocMapped, 2) \
 	X(cudaIpcMemLazyEnablePeerAccess, 1) \
@@ -75,6 +75,7 @@ struct hf_mem_op {
 	X(hf_copy_kind, enum cudaMemcpyKind, int) \
 	X(hf_attribute, enum cudaDeviceAttr, int) \
 	X(hf_capture, enum cudaStreamCaptureStatus, int) \
+	X(hf_capture_mode, enum cudaStreamCaptureMode, int) \
 	X(hf_handle, cudaIpcMemHandle_t, struct hf_ipc_handle) \
 	X(hf_result, CUresult, int) \
 	X(hf_device, CUdevice, int) \
@@ -126,6 +127,7 @@ HF_TYPES(HF_TYPE)
 	X(hf_error, cudaStreamSynchronize, (hf_stream)) \
 	X(hf_error, cudaStreamWaitEvent, (hf_stream, hf_event, unsigned int)) \
 	X(hf_error, cudaStreamIsCapturing, (hf_stream, hf_capture *)) \
+	X(hf_error, cudaThreadExchangeStreamCaptureMode, (hf_capture_mode *)) \
 	X(hf_error, cudaEventCreateWithFlags, (hf_event *, unsigned int)) \
 	X(hf_error, cudaEventDestroy, (hf_event)) \
 	X(hf_error, cudaEventRecord, (hf_event, hf_stream)) \

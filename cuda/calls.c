@@ -12,14 +12,14 @@ _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "addresses and sizes 
 
 // ON makes one call on a device and returns its result; what follows it, if any, is done when the call had success.
 #define ON(device, call, ...) \
-	int before; \
+	struct cu_thread before; \
 	struct cu_result result = cu_enter(device, &before); \
 	if (result.code == HF_cudaSuccess) { \
 		result = call; \
 		if (result.code == HF_cudaSuccess) { \
 			__VA_ARGS__; \
 		} \
-		result = cu_leave(device, before, result); \
+		result = cu_leave(device, &before, result); \
 	} \
 	return result
 

@@ -26,10 +26,11 @@ func TestFault(t *testing.T) {
 		"NoMemory":  {"FAKECUDA_NO_MEMOPS=1"},
 		"NoBatches": {"FAKECUDA_NO_BATCH=1"},
 		"NoDevice":  {"FAKECUDA_DEVICES=0"},
+		"Capture":   {"FAKECUDA_CAPTURE=1"},
 		"Slow":      {"FAKECUDA_DELAY_US=300", "FAKECUDA_QUEUES=2", "FAKECUDA_STRICT=1", "FAKECUDA_HOST_OFFSET=1048576"},
 	} {
 		pattern := "^TestFault" + name + "$"
-		if name == "Slow" || name == "NoBatches" || name == "NoMemory" {
+		if name == "Slow" || name == "NoBatches" || name == "NoMemory" || name == "Capture" {
 			pattern += "|^TestRun"
 		}
 		child(t, pattern, append(env, envFault+"="+name)...)
@@ -107,6 +108,27 @@ func TestFaultNoDevice(t *testing.T) {
 	}
 	if line := Library(); !strings.Contains(line, "evice") {
 		t.Errorf("the line %q does not say that there is no device", line)
+	}
+}
+
+// TestFaultCapture: another thread captures a graph. What is done here neither fails nor spoils it.
+func TestFaultCapture(t *testing.T) {
+	if !faulty("Capture") {
+		return
+	}
+	d := open(t)
+	if !d.Properties().MemoryOperations {
+		t.Errorf("there are no memory operations: %s", d.lacking)
+	}
+	h := must[*HostMemory](t)(d.Register(mapped(t, 4096)))
+	s, e := must[Stream](t)(d.NewStream(true)), must[Event](t)(d.NewEvent(true))
+	p := must[Ptr](t)(d.Malloc(64))
+	_, streamErr := d.Query(s)
+	_, eventErr := d.QueryEvent(e)
+	for _, err := range []error{streamErr, eventErr, d.Synchronize(s), d.SynchronizeEvent(e), d.DestroyEvent(e), d.DestroyStream(s), d.Free(p), h.Close()} {
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
 

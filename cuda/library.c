@@ -86,11 +86,15 @@ int cu_used(int device) {
 	return active;
 }
 
-struct cu_result cu_enter(int device, int *before) {
-	struct cu_result r = CALL(cudaGetDevice, before);
-	if (r.code == HF_cudaSuccess && *before != device)
+struct cu_result cu_enter(int device, struct cu_thread *before) {
+	*before = (struct cu_thread){ .mode = HF_cudaStreamCaptureModeRelaxed };
+	struct cu_result r = CALL(cudaGetDevice, &before->device);
+	if (r.code == HF_cudaSuccess && before->device != device)
 		r = CALL(cudaSetDevice, device);
-	if (r.code != HF_cudaSuccess)
+	// Not before the device is set: it may make the context of the one that is current.
+	if (r.code == HF_cudaSuccess)
+		before->relaxed = cu_lib.cudaThreadExchangeStreamCaptureMode(&before->mode) == HF_cudaSuccess;
+	if (!before->relaxed)
 		cu_lib.cudaGetLastError();
 	return r;
 }
@@ -102,12 +106,15 @@ struct cu_result cu_bind_context(void) {
 	return CALL(cudaFree, NULL); // does nothing else
 }
 
-struct cu_result cu_leave(int device, int before, struct cu_result result) {
+struct cu_result cu_leave(int device, const struct cu_thread *before, struct cu_result result) {
+	hf_capture_mode mode = before->mode;
+	if (before->relaxed && cu_lib.cudaThreadExchangeStreamCaptureMode(&mode) != HF_cudaSuccess)
+		cu_lib.cudaGetLastError();
 	if (result.code != HF_cudaSuccess)
 		cu_lib.cudaGetLastError();
 	// A thread begins with device 0. To go back there where nobody uses it would make a context, of hundreds of megabytes,
 	// on the first device for each process of a machine.
-	if (before != device && cu_used(before) && cu_lib.cudaSetDevice(before) != HF_cudaSuccess)
+	if (before->device != device && cu_used(before->device) && cu_lib.cudaSetDevice(before->device) != HF_cudaSuccess)
 		cu_lib.cudaGetLastError();
 	return result;
 }

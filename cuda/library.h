@@ -28,12 +28,19 @@ enum cu_call { CU_NO_CALL, HF_RUNTIME(CU_NUMBER) CU_RUNTIME_CALLS, HF_DRIVER(CU_
 // CALL calls a function of the table and makes a cu_result of what it returns.
 #define CALL(name, ...) ((struct cu_result){ .code = (int32_t)cu_lib.name(__VA_ARGS__), .call = CU_CALL_##name })
 
+// cu_thread is what a thread was set to before cu_enter.
+struct cu_thread {
+	int device, relaxed; // relaxed: its mode was exchanged
+	hf_capture_mode mode;
+};
+
 // cu_enter makes a device the thread's current one and says in before which one was. Threads are shared by all goroutines,
-// and by the program that Go's code is part of.
-struct cu_result cu_enter(int device, int *before);
+// and by the program that Go's code is part of. It also lets the thread do what CUDA forbids to all threads by default while
+// one of them captures a stream into a graph: cudaEventQuery, cudaHostRegister and others would fail and spoil that graph.
+struct cu_result cu_enter(int device, struct cu_thread *before);
 // cu_leave ends what cu_enter began, and returns the result of the call in between. If that failed, it takes the error
 // away from the thread: the next who asks for the thread's last error, such as PyTorch, must not take it for its own.
-struct cu_result cu_leave(int device, int before, struct cu_result result);
+struct cu_result cu_leave(int device, const struct cu_thread *before, struct cu_result result);
 
 // cu_used tells whether a device has a context in this process, which most calls would make. It is true if that cannot be
 // told.

@@ -59,7 +59,8 @@ static struct cu_result one(const struct cu_command *c) {
 }
 
 struct cu_ran cu_run(int device, const struct cu_command *list, int n, int features) {
-	int before, done = 0, bound = 0;
+	struct cu_thread before;
+	int done = 0, bound = 0;
 	struct cu_result r = cu_enter(device, &before);
 	if (r.code != HF_cudaSuccess)
 		return (struct cu_ran){ .code = r.code, .call = r.call };
@@ -76,6 +77,6 @@ struct cu_ran cu_run(int device, const struct cu_command *list, int n, int featu
 			break;
 		done += length > 1 ? length : 1;
 	}
-	r = cu_leave(device, before, r);
+	r = cu_leave(device, &before, r);
 	return (struct cu_ran){ .code = r.code, .call = r.call, .done = done };
 }

@@ -233,6 +233,7 @@ func TestDeviceVariants(t *testing.T) {
 		{"slow and uneven", "FAKECUDA_DELAY_US=50", "(Many|Order)"},
 		{"a GPU each", "FAKECUDA_DEVICES=8", "(AllGather|Calls|Aborted)"},
 		{"one queue for each process", "FAKECUDA_QUEUES=1", "Processes/(1x4|5on2)"},
+		{"a graph that is captured elsewhere", "FAKECUDA_CAPTURE=1", "Processes/1x4"},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			cmd := exec.Command(exe, "-test.run=^TestDevice"+v.run, "-test.short", "-test.timeout=2m")

@@ -31,11 +31,13 @@ enum {
 	HOST_ALREADY_REGISTERED = 712,
 	HOST_NOT_REGISTERED = 713,
 	NOT_SUPPORTED = 801,
+	CAPTURE_UNSUPPORTED = 900,
 };
 
 enum { COPY_HOST_TO_HOST, COPY_HOST_TO_DEVICE, COPY_DEVICE_TO_HOST, COPY_DEVICE_TO_DEVICE, COPY_DEFAULT };
 enum { EVENT_BLOCKING_SYNC = 1, EVENT_DISABLE_TIMING = 2, EVENT_INTERPROCESS = 4 };
 enum { STREAM_NON_BLOCKING = 1 };
+enum { CAPTURE_RELAXED = 2 };
 enum { STREAM_LEGACY = 1, STREAM_PER_THREAD = 2 }; // handles; 0 is the legacy stream too
 enum { HOST_PORTABLE = 1, HOST_MAPPED = 2, HOST_WRITE_COMBINED = 4 };
 enum { IPC_LAZY_PEER_ACCESS = 1 };
@@ -112,6 +114,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, int *status);
+cudaError_t cudaThreadExchangeStreamCaptureMode(int *mode);
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);

@@ -50,6 +50,7 @@ static void start(void) {
 		.host_offset = number("FAKECUDA_HOST_OFFSET", 0),
 		.malloc_syncs = number("FAKECUDA_MALLOC_SYNCS", 0),
 		.capturing = number("FAKECUDA_CAPTURING", 0),
+		.capture = number("FAKECUDA_CAPTURE", 0),
 		.greedy = number("FAKECUDA_GREEDY", 0),
 	};
 	fc_faults_parse();
@@ -88,6 +89,8 @@ int fc_enter_device(const char *call) {
 		fc_bind();
 		error = fc_failed(fc_current());
 	}
+	if (!error && fc_unsafe(call))
+		error = CAPTURE_UNSUPPORTED;
 	return fc_fail(error);
 }
 

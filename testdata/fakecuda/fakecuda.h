@@ -23,7 +23,7 @@ enum direction { TO_HOST, TO_DEVICE };
 struct config {
 	int devices, queues, version;
 	uint64_t seed, delay_us, bandwidth, memory;
-	bool no_memops, no_batch, strict, host_offset, malloc_syncs, capturing, greedy;
+	bool no_memops, no_batch, strict, host_offset, malloc_syncs, capturing, capture, greedy;
 };
 
 // block is a range of memory that CUDA knows of.
@@ -148,6 +148,7 @@ void fc_count(enum counter c, int64_t n);
 void fc_faults_parse(void);
 int fc_fault(const char *call);
 int fc_async_fault(void);
+bool fc_unsafe(const char *call); // while another thread captures
 
 // Every exported function begins with one of these.
 int fc_enter(const char *call);        // counts, and injects faults

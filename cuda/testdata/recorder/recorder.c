@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Thread_local int current;
+static _Thread_local int current, mode;
 
 __attribute__((format(printf, 1, 2))) static void note(const char *format, ...) {
 	const char *path = getenv("RECORDER_LOG");
@@ -37,6 +37,8 @@ hf_error cudaGetDeviceCount(int *count) {
 }
 
 hf_error cudaGetDevice(int *device) {
+	if (mode)
+		note("the thread was left in mode %d\n", mode);
 	*device = current;
 	return 0;
 }
@@ -45,6 +47,13 @@ hf_error cudaSetDevice(int device) {
 	note("set %d\n", device);
 	current = device;
 	return code(__func__);
+}
+
+hf_error cudaThreadExchangeStreamCaptureMode(hf_capture_mode *other) {
+	int before = mode;
+	mode = *other;
+	*other = before;
+	return 0;
 }
 
 hf_error cudaGetLastError(void) {

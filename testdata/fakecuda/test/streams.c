@@ -149,6 +149,28 @@ static void capturing(void) {
 	EQUAL(status, 1);
 }
 
+// While another thread captures, only a thread that says so may do what is unsafe.
+static void captured(void) {
+	cudaEvent_t e = 0;
+	void *p = 0;
+	int mode = CAPTURE_RELAXED;
+	EQUAL(cudaMalloc(&p, 1), CAPTURE_UNSUPPORTED);
+	EQUAL(cudaGetLastError(), CAPTURE_UNSUPPORTED);
+	OK(cudaThreadExchangeStreamCaptureMode(&mode));
+	EQUAL(mode, 0);
+	OK(cudaMalloc(&p, 1));
+	OK(cudaEventCreateWithFlags(&e, 0));
+	OK(cudaEventQuery(e));
+	OK(cudaThreadExchangeStreamCaptureMode(&mode));
+	EQUAL(mode, CAPTURE_RELAXED);
+	EQUAL(cudaEventQuery(e), CAPTURE_UNSUPPORTED);
+	OK(cudaEventRecord(e, 0));
+	EQUAL(cudaFree(p), CAPTURE_UNSUPPORTED);
+	EQUAL(counter(ALLOCATIONS_LIVE), 1);
+	mode = 3;
+	EQUAL(cudaThreadExchangeStreamCaptureMode(&mode), INVALID_VALUE);
+}
+
 enum { ROUNDS = 200 };
 static struct words shared;
 
@@ -201,6 +223,7 @@ const struct test stream_tests[] = {
 	{"stream/destroy", 0, destroy, 0},
 	{"stream/handles", 0, handles, 0},
 	{"stream/capturing", "FAKECUDA_CAPTURING=1", capturing, 0},
+	{"stream/captured elsewhere", "FAKECUDA_CAPTURE=1", captured, 0},
 	{"stream/many threads", 0, many_threads, 0},
 	{"stream/many threads, delays", "FAKECUDA_DELAY_US=50 FAKECUDA_SEED=7", many_threads, 0},
 	{0},
