@@ -70,7 +70,10 @@ func TestBuildWithOtherLibrary(t *testing.T) {
 	} {
 		again(t, "^TestLibraryThatIsMissing$", c.runtime, c.driver, envMissing+"="+c.missing)
 	}
-	again(t, "^TestLibraryOfOthers$", none, whole, envOthers+"=yes", "LD_PRELOAD="+named)
+	renamed := filepath.Join(dir, "libcudart-9335f6a2.so.12")
+	compileC(t, renamed, "-Wl,-soname,"+filepath.Base(renamed), "testdata/recorder/all.c")
+	again(t, "^TestLibraryOfOthers$", none, whole, envOthers+"=libcudart.so.12", "LD_PRELOAD="+named)
+	again(t, "^TestLibraryOfOthers$", none, whole, envOthers+"="+filepath.Base(renamed), "LD_PRELOAD="+renamed)
 }
 
 // TestBuildDocumentsEveryFunction holds what the wrappers say they implement against what is loaded.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +48,7 @@ type loaded struct {
 
 // library loads CUDA once, or says what is missing.
 var library = sync.OnceValues(func() (loaded, error) {
-	l, err := find(opener{rawOpen, os.Getenv, filepath.Glob})
+	l, err := find(newOpener())
 	inProcess.Store(err == nil)
 	return l, err
 })
@@ -60,6 +61,23 @@ type opener struct {
 	open   func(name string, loaded bool) (library uintptr, why string)
 	getenv func(string) string
 	glob   func(string) ([]string, error)
+	mapped func() []string // the paths of files that are in this process
+}
+
+func newOpener() opener { return opener{rawOpen, os.Getenv, filepath.Glob, mappedFiles} }
+
+// mappedFiles reads them from the kernel's list, of which a line is "ADDRESSES PERMISSIONS OFFSET DEVICE INODE PATH".
+func mappedFiles() (paths []string) {
+	b, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(b)) {
+		if at := strings.IndexByte(line, '/'); at >= 0 {
+			paths = append(paths, strings.TrimSuffix(line[at:], "\n"))
+		}
+	}
+	return slices.Compact(paths)
 }
 
 // find loads the two libraries.
@@ -124,11 +142,22 @@ func (o opener) runtime() (library uintptr, name, why string) {
 	return 0, "", fmt.Sprintf("no CUDA runtime: neither %s is installed (%s names one by its path)", strings.Join(runtimeNames(), " nor "), envRuntime)
 }
 
+// renamed is a runtime with a name of its own, as wheels and archives of PyTorch have them: libcudart-d0da41ae.so.11.0.
+var renamed = regexp.MustCompile(`/libcudart-[0-9a-f]+\.so\.(13|12|11\.0)$`)
+
 // present finds a runtime in the process: PyTorch's, which must then be ours, too, for the two to see the same state.
 func (o opener) present() (library uintptr, name string) {
 	for _, name := range append(runtimeNames(), "libcudart.so") {
 		if library, _ := o.open(name, true); library != 0 {
 			return library, name
+		}
+	}
+	for _, path := range o.mapped() {
+		if !renamed.MatchString(path) {
+			continue
+		}
+		if library, _ := o.open(path, true); library != 0 {
+			return library, path
 		}
 	}
 	return 0, ""
@@ -168,7 +197,7 @@ func InProcess() bool {
 	if inProcess.Load() {
 		return true
 	}
-	library, _ := opener{open: rawOpen}.present()
+	library, _ := newOpener().present()
 	if library == 0 {
 		return false
 	}

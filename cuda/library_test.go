@@ -38,13 +38,14 @@ func TestLibraryThatIsMissing(t *testing.T) {
 
 // TestLibraryOfOthers runs in a process that begins with a runtime which this package did not load.
 func TestLibraryOfOthers(t *testing.T) {
-	if os.Getenv(envOthers) == "" {
+	name := os.Getenv(envOthers)
+	if name == "" {
 		return // this is not that process
 	}
 	if !InProcess() || inProcess.Load() {
 		t.Errorf("InProcess is %t before anything was loaded", InProcess())
 	}
-	if line := Library(); line != "libcudart.so.12 (0.0), driver 0.0, 0 devices" || !inProcess.Load() {
+	if line := Library(); line != name+" (0.0), driver 0.0, 0 devices" || !inProcess.Load() {
 		t.Errorf("the line is %q", line)
 	}
 	if err := Available(); !errors.Is(err, ErrNotSupported) || err.Error() != "cuda: not supported: no device" {
@@ -54,9 +55,9 @@ func TestLibraryOfOthers(t *testing.T) {
 
 // machine is an opener of a machine with some libraries.
 type machine struct {
-	inProcess, installed []string
-	broken, env          string
-	tried                []string
+	inProcess, installed, mapped []string
+	broken, env                  string
+	tried                        []string
 }
 
 func (m *machine) opener() opener {
@@ -75,11 +76,12 @@ func (m *machine) opener() opener {
 		glob: func(string) ([]string, error) {
 			return []string{"/usr/local/cuda-11.8/lib64", "/usr/local/cuda-12.10/lib64", "/usr/local/cuda-12.9/lib64"}, nil
 		},
+		mapped: func() []string { return m.mapped },
 	}
 }
 
 func TestLibrarySearch(t *testing.T) {
-	const other = "/usr/local/cuda-12.9/lib64/libcudart.so.12"
+	const other, wheel = "/usr/local/cuda-12.9/lib64/libcudart.so.12", "/venv/torch/lib/libcudart-d0da41ae.so.11.0"
 	for _, c := range []struct {
 		what      string
 		on        machine
@@ -87,6 +89,8 @@ func TestLibrarySearch(t *testing.T) {
 		tried     int // at least
 	}{
 		{"in the process", machine{inProcess: []string{"libcudart.so.12"}, installed: []string{"libcudart.so.13"}, env: "/x.so"}, "libcudart.so.12", "", 0},
+		{"in the process by another name", machine{inProcess: []string{wheel}, mapped: []string{"/bin/x", wheel}, installed: []string{"libcudart.so.13"}}, wheel, "", 0},
+		{"a file that is no library", machine{mapped: []string{"/x/libcudart_stub.so", wheel}, installed: []string{"libcudart.so.13"}}, "libcudart.so.13", "", 1},
 		{"by its path", machine{installed: []string{"libcudart.so.13", "/x.so"}, env: "/x.so"}, "/x.so", "", 1},
 		{"by a wrong path", machine{installed: []string{"libcudart.so.13"}, env: "/x.so"}, "", "HFREDUCE_CUDART: /x.so: cannot open shared object file", 1},
 		{"the newest", machine{installed: []string{"libcudart.so.12", "libcudart.so.13", other}}, "libcudart.so.13", "", 1},

@@ -12,8 +12,8 @@ import (
 	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
-// The variables of runs of these tests that other tests start: what Library must find missing, that somebody else's
-// library is in the process, and where the recorder notes its calls.
+// The variables of runs of these tests that other tests start: what Library must find missing, which library of somebody
+// else is in the process, and where the recorder notes its calls.
 const (
 	envMissing  = "HFREDUCE_CUDA_TEST_MISSING"
 	envOthers   = "HFREDUCE_CUDA_TEST_OTHERS"
