@@ -51,7 +51,14 @@ func list(library string) (gpus []GPU, err error) {
 		return nil, failed("nvmlDeviceGetCount", r)
 	}
 	for i := range count {
-		g, err := describe(l, i)
+		device, r := l.DeviceGetHandleByIndex(i)
+		if r == nvml.ERROR_NO_PERMISSION {
+			continue // it is counted nevertheless
+		}
+		if r != nvml.SUCCESS {
+			return nil, failed(fmt.Sprintf("nvmlDeviceGetHandleByIndex(%d)", i), r)
+		}
+		g, err := describe(l, device, i)
 		if err != nil {
 			return nil, err
 		}
@@ -77,12 +84,9 @@ func examine(library string) (err error) {
 
 func failed(call string, r nvml.Return) error { return fmt.Errorf("nvml: %s: %w", call, r) }
 
-func describe(l nvml.Interface, index int) (GPU, error) {
+func describe(l nvml.Interface, device nvml.Device, index int) (GPU, error) {
 	g := GPU{Index: index}
-	device, r := l.DeviceGetHandleByIndex(index)
-	if r != nvml.SUCCESS {
-		return g, failed(fmt.Sprintf("nvmlDeviceGetHandleByIndex(%d)", index), r)
-	}
+	var r nvml.Return
 	if g.Name, r = device.GetName(); r != nvml.SUCCESS {
 		return g, failed(fmt.Sprintf("nvmlDeviceGetName of GPU %d", index), r)
 	}

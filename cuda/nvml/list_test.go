@@ -95,6 +95,8 @@ func TestGPUs(t *testing.T) {
 		"old": {[]string{"OLD"}, "[{Index:0 Name:Fake A100 UUID:GPU-0 PCIAddress:0000:65:00.0 NVLinks:[] PCIeGeneration:0 PCIeWidth:0} " +
 			"{Index:1 Name:Fake A100 UUID:GPU-1 PCIAddress:0000:ca:00.0 NVLinks:[] PCIeGeneration:0 PCIeWidth:0} " +
 			"{Index:2 Name:Fake A100 UUID:GPU-2 PCIAddress:10000:01:00.0 NVLinks:[] PCIeGeneration:0 PCIeWidth:0}]"},
+		"another job's": {[]string{"CLOSED=0"}, "[{Index:1 Name:Fake A100 UUID:GPU-1 PCIAddress:0000:ca:00.0 NVLinks:[0000:65:00.0] PCIeGeneration:4 PCIeWidth:16} " +
+			"{Index:2 Name:Fake A100 UUID:GPU-2 PCIAddress:10000:01:00.0 NVLinks:[] PCIeGeneration:0 PCIeWidth:0}]"},
 		"none": {[]string{"COUNT=0"}, "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {

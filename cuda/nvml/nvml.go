@@ -36,9 +36,10 @@ type GPU struct {
 	PCIeWidth      int      // lanes, likewise
 }
 
-// GPUs lists the GPUs in the order of their index; there may be none. It returns an error that is errors.ErrUnsupported and
-// says what is missing in a program that was built without NVML, and where the library libnvidia-ml.so.1, one of its
-// functions or the driver is not there. Other errors are NVML's own: a GPU is lost, library and driver do not fit.
+// GPUs lists the GPUs in the order of their index; there may be none. Those that this process may not use, such as other
+// jobs' in a container or under Slurm, are left out. It returns an error that is errors.ErrUnsupported and says what is
+// missing in a program that was built without NVML, and where the library libnvidia-ml.so.1, one of its functions or the
+// driver is not there. Other errors are NVML's own: a GPU is lost, library and driver do not fit.
 func GPUs() ([]GPU, error) { return list("libnvidia-ml.so.1") }
 
 // unsupported returns an error of GPUs that says what is missing.

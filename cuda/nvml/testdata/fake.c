@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A library with NVML's functions that package nvml uses, and three GPUs, of which the first two have NVLinks to each
-// other. Macros: COUNT GPUs; INIT, HANDLE, NAME, SHUTDOWN: what these calls return; OLD: without what is optional; POOR:
-// without what is not.
+// other. Macros: COUNT GPUs; INIT, HANDLE, NAME, SHUTDOWN: what these calls return; CLOSED: the GPU that may not be used; OLD:
+// without what is optional; POOR: without what is not.
 
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +16,9 @@
 #ifndef HANDLE
 #define HANDLE 0
 #endif
+#ifndef CLOSED
+#define CLOSED -1
+#endif
 #ifndef NAME
 #define NAME 0
 #endif
@@ -23,7 +26,7 @@
 #define SHUTDOWN 0
 #endif
 
-enum { invalid_argument = 2, not_supported = 3 };
+enum { invalid_argument = 2, not_supported = 3, no_permission = 4 };
 
 typedef struct {
 	char bus_id_legacy[16];
@@ -60,7 +63,7 @@ int nvmlDeviceGetCount_v2(unsigned *count)
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, const pci_info **gpu)
 {
 	*gpu = &pci[index];
-	return HANDLE;
+	return index == CLOSED ? no_permission : HANDLE;
 }
 
 int nvmlDeviceGetName(const pci_info *gpu, char *name, unsigned bytes)
