@@ -16,6 +16,7 @@
 #define HF_CONSTANTS(X) \
 	X(cudaSuccess, 0) X(cudaErrorInvalidValue, 1) X(cudaErrorNotReady, 600) X(cudaErrorPeerAccessAlreadyEnabled, 704) \
 	X(CUDA_SUCCESS, 0) X(CUDA_ERROR_INVALID_VALUE, 1) X(CUDA_ERROR_NOT_INITIALIZED, 3) \
+	X(cudaErrorStubLibrary, 34) X(cudaErrorCallRequiresNewerDriver, 36) \
 	X(cudaErrorInsufficientDriver, 35) X(cudaErrorNoDevice, 100) X(cudaErrorNotSupported, 801) X(cudaErrorInvalidDevice, 101) \
 	X(cudaErrorMemoryAllocation, 2) X(cudaErrorInitializationError, 3) X(cudaErrorECCUncorrectable, 214) \
 	X(cudaErrorNvlinkUncorrectable, 220) X(cudaErrorIllegalAddress, 700) X(cudaErrorLaunchTimeout, 702) \

@@ -36,7 +36,9 @@ func invalidf(format string, args ...any) error {
 
 // The codes that this package looks at. The runtime and the driver have the same ones.
 const (
+	codeStubLibrary        = 34
 	codeInsufficientDriver = 35
+	codeNeedsNewerDriver   = 36
 	codeNoDevice           = 100
 	codeNotReady           = 600
 	codePeerEnabled        = 704
@@ -47,7 +49,7 @@ const (
 type result struct{ code, call int }
 
 // Error is a call of CUDA that failed. It is [ErrNotSupported] for errors.Is where the code says that the machine has no
-// device, a driver that is too old, or not what was asked for.
+// device, no driver but a stub of it to link with, a driver that is too old, or not what was asked for.
 type Error struct {
 	Call string // the C function, e.g. "cudaMalloc"
 	What string // of what and where, e.g. "4 GiB on device 1"; may be empty
@@ -78,16 +80,22 @@ func (e *Error) Is(target error) bool {
 	if target != ErrNotSupported && target != errors.ErrUnsupported {
 		return false
 	}
-	return e.Code == codeNotSupported || e.Code == codeNoDevice || e.Code == codeInsufficientDriver
+	switch e.Code {
+	case codeNotSupported, codeNoDevice, codeStubLibrary, codeInsufficientDriver, codeNeedsNewerDriver:
+		return true
+	}
+	return false
 }
 
 // Sticky reports whether the context is lost: every further call of this process on the device will fail with this
-// error, and only a new process can use the device again. So it is after a fault of a CUDA kernel or of the hardware.
+// error, and only a new process can use the device again. So it is after a fault of a CUDA kernel or of the hardware, and when
+// MPS has ended this process's part.
 func (e *Error) Sticky() bool {
 	switch e.Code {
 	case 214, 220, 226, // the memory's or NVLink's errors could not be corrected, or were contained
 		700, 702, 709, 710, // illegal address, launch timeout, context destroyed, assertion
 		714, 715, 716, 717, 718, 719, 721, // faults of a CUDA kernel
+		810, 911, // MPS has ended this client; an error outside CUDA that it waited for
 		999: // unknown
 		return true
 	}

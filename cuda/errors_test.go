@@ -32,6 +32,7 @@ func TestErrorIs(t *testing.T) {
 		want        bool
 	}{
 		{code(801), ErrNotSupported, true}, {code(100), ErrNotSupported, true}, {code(35), errors.ErrUnsupported, true},
+		{code(34), ErrNotSupported, true}, {code(36), ErrNotSupported, true},
 		{code(2), ErrNotSupported, false}, {code(801), ErrInvalid, false}, {code(700), errors.ErrUnsupported, false},
 		{lacks, ErrNotSupported, true}, {lacks, errors.ErrUnsupported, true}, {lacks, ErrInvalid, false},
 		{ErrNotSupported, errors.ErrUnsupported, true}, {invalidf("device %d", -1), ErrInvalid, true},
@@ -47,7 +48,8 @@ func TestErrorIs(t *testing.T) {
 
 func TestErrorSticky(t *testing.T) {
 	for code, want := range map[int]bool{0: false, 1: false, 2: false, 100: false, 600: false, 704: false, 712: false,
-		214: true, 220: true, 226: true, 221: false, 720: false, 721: true, 801: false, 700: true, 702: true, 710: true, 715: true, 716: true, 719: true, 999: true} {
+		214: true, 220: true, 226: true, 221: false, 720: false, 721: true, 801: false, 700: true, 702: true, 710: true, 715: true, 716: true, 719: true, 999: true,
+		809: false, 810: true, 811: false, 911: true} {
 		if got := (&Error{Code: code}).Sticky(); got != want {
 			t.Errorf("code %d: sticky is %t", code, got)
 		}
