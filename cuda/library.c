@@ -89,8 +89,11 @@ int cu_used(int device) {
 struct cu_result cu_enter(int device, struct cu_thread *before) {
 	*before = (struct cu_thread){ .mode = HF_cudaStreamCaptureModeRelaxed };
 	struct cu_result r = CALL(cudaGetDevice, &before->device);
-	if (r.code == HF_cudaSuccess && before->device != device)
+	if (r.code == HF_cudaSuccess && before->device != device) {
 		r = CALL(cudaSetDevice, device);
+		if (r.code != HF_cudaSuccess)
+			return cu_leave(device, before, r); // a device that is lost becomes the current one nevertheless
+	}
 	// Not before the device is set: it may make the context of the one that is current.
 	if (r.code == HF_cudaSuccess)
 		before->relaxed = cu_lib.cudaThreadExchangeStreamCaptureMode(&before->mode) == HF_cudaSuccess;

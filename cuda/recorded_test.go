@@ -197,6 +197,12 @@ func testRecordedDevice(t *testing.T) {
 		t.Errorf("done %t, %v", done, err)
 	}
 	wantNotes(t, notes(), "last") // "not ready" is an error of the thread's, too
+	t.Setenv("RECORDER_USED", "0,1")
+	t.Setenv("RECORDER_FAIL", "cudaSetDevice=700") // a device that is lost becomes the current one nevertheless
+	if err := zero.Run(&c); err == nil {
+		t.Error("no error on a device that is lost")
+	}
+	wantNotes(t, notes(), "set 0", "last", "set 1", "last")
 }
 
 // testRecordedFailure: nothing follows the command that fails, the error names it, and the thread's last error is taken.
