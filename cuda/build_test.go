@@ -70,6 +70,7 @@ func TestBuildWithOtherLibrary(t *testing.T) {
 	} {
 		again(t, "^TestLibraryThatIsMissing$", c.runtime, c.driver, envMissing+"="+c.missing)
 	}
+	again(t, "^TestLibraryThatComesLater$", none, whole, envLater+"="+named)
 	renamed := filepath.Join(dir, "libcudart-9335f6a2.so.12")
 	compileC(t, renamed, "-Wl,-soname,"+filepath.Base(renamed), "testdata/recorder/all.c")
 	again(t, "^TestLibraryOfOthers$", none, whole, envOthers+"=libcudart.so.12", "LD_PRELOAD="+named)

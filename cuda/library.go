@@ -46,12 +46,25 @@ type loaded struct {
 	has             features
 }
 
-// library loads CUDA once, or says what is missing.
-var library = sync.OnceValues(func() (loaded, error) {
-	l, err := find(newOpener())
-	inProcess.Store(err == nil)
-	return l, err
-})
+// search is what library has found.
+var search struct {
+	sync.Mutex
+	done   bool
+	loaded loaded
+	err    error
+}
+
+// library loads CUDA once, or says what is missing. It looks again when somebody else has loaded a runtime since.
+func library() (loaded, error) {
+	search.Lock()
+	defer search.Unlock()
+	if !search.done || search.err != nil && present() {
+		search.done = true
+		search.loaded, search.err = find(newOpener())
+		inProcess.Store(search.err == nil)
+	}
+	return search.loaded, search.err
+}
 
 // inProcess says that library had success.
 var inProcess atomic.Bool
@@ -194,9 +207,10 @@ func numbers(path string) (list []int) {
 // InProcess reports whether a CUDA runtime is in this process: loaded by this package with success, or by somebody else,
 // such as PyTorch. It loads nothing.
 func InProcess() bool {
-	if inProcess.Load() {
-		return true
-	}
+	return inProcess.Load() || present()
+}
+
+func present() bool {
 	library, _ := newOpener().present()
 	if library == 0 {
 		return false

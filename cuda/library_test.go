@@ -53,6 +53,24 @@ func TestLibraryOfOthers(t *testing.T) {
 	}
 }
 
+// TestLibraryThatComesLater runs in a process without a runtime, into which somebody else loads one after this package has
+// looked for it.
+func TestLibraryThatComesLater(t *testing.T) {
+	path := os.Getenv(envLater)
+	if path == "" {
+		return // this is not that process
+	}
+	if err := Available(); !errors.Is(err, ErrNotSupported) || InProcess() {
+		t.Errorf("in the process: %t, %v", InProcess(), err)
+	}
+	if library, why := rawOpen(path, false); library == 0 {
+		t.Fatal(why)
+	}
+	if err := Available(); !InProcess() || err == nil || err.Error() != "cuda: not supported: no device" {
+		t.Errorf("in the process: %t, %v", InProcess(), err)
+	}
+}
+
 // machine is an opener of a machine with some libraries.
 type machine struct {
 	inProcess, installed, mapped []string

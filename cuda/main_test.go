@@ -13,16 +13,17 @@ import (
 )
 
 // The variables of runs of these tests that other tests start: what Library must find missing, which library of somebody
-// else is in the process, and where the recorder notes its calls.
+// else is in the process, or comes into it later, and where the recorder notes its calls.
 const (
 	envMissing  = "HFREDUCE_CUDA_TEST_MISSING"
 	envOthers   = "HFREDUCE_CUDA_TEST_OTHERS"
+	envLater    = "HFREDUCE_CUDA_TEST_LATER"
 	envRecorder = "RECORDER_LOG"
 )
 
 // inner reports whether this is such a run, which has its own libraries.
 func inner() bool {
-	return os.Getenv(envMissing) != "" || os.Getenv(envOthers) != "" || os.Getenv(envRecorder) != ""
+	return os.Getenv(envMissing) != "" || os.Getenv(envOthers) != "" || os.Getenv(envLater) != "" || os.Getenv(envRecorder) != ""
 }
 
 // TestMain lets the tests find the fake, and fails the run if a test left something of CUDA's open.
