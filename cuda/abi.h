@@ -151,6 +151,7 @@ HF_TYPES(HF_TYPE)
 // The driver's that may be missing. The memory operations are those of CUDA 11.7 and later only: the first ones, without
 // _v2, are off by default on most machines.
 #define HF_OPTIONAL(X) \
+	X(hf_result, cuDriverGetVersion, (int *)) \
 	X(hf_result, cuStreamWaitValue32_v2, (hf_driver_stream, hf_address, uint32_t, unsigned int)) \
 	X(hf_result, cuStreamWriteValue32_v2, (hf_driver_stream, hf_address, uint32_t, unsigned int)) \
 	X(hf_result, cuStreamBatchMemOp_v2, (hf_driver_stream, unsigned int, hf_mem_op_params *, unsigned int)) \

@@ -24,6 +24,11 @@ func TestDeviceProperties(t *testing.T) {
 	if !regexp.MustCompile(`^libcudart|^libfakecuda`).MatchString(line) || !regexp.MustCompile(`\(\d+\.\d+\), driver \d+\.\d+, \d+ devices?, (no )?stream memory operations$`).MatchString(line) {
 		t.Errorf("the line is %q", line)
 	}
+	if path := os.Getenv(envDriver); path != "" {
+		if driver, why := rawOpen(path, false); driver == 0 || rawDriverVersion(driver) < 11000 {
+			t.Errorf("the driver serves %d %s", rawDriverVersion(driver), why)
+		}
+	}
 	p := d.Properties()
 	t.Logf("%+v", p)
 	if p.Name == "" || !regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.0$`).MatchString(p.PCIAddress) || p.Major < 3 || p.Multiprocessors < 1 || !p.UnifiedAddressing {

@@ -8,9 +8,9 @@
 // The runtime (libcudart) and the driver (libcuda.so.1) are loaded when a function first needs them, so that one binary
 // serves machines with and without; no SDK is needed to build. The runtime is the one that is in the process already,
 // such as PyTorch's; else the one that HFREDUCE_CUDART names by its path; else the newest of 13, 12 and 11 that the loader
-// or the usual folders have. HFREDUCE_LIBCUDA names another driver, for tests. Built without cgo, or run without the
-// libraries, a driver or a device, or with a library that lacks a symbol, everything returns an error that wraps
-// [ErrNotSupported] and says which of these it was. [Available] asks, and [InProcess] whether the program uses CUDA.
+// or the usual folders have and the driver serves. HFREDUCE_LIBCUDA names another driver, for tests. Built without cgo, or
+// run without the libraries, a driver or a device, or with a library that lacks a symbol, everything returns an error that
+// wraps [ErrNotSupported] and says which of these it was. [Available] asks, and [InProcess] whether the program uses CUDA.
 //
 // # Handles
 //

@@ -25,6 +25,13 @@ uintptr_t cu_open(const char *name, int loaded, char *why, int size) {
 
 void cu_close(uintptr_t library) { dlclose((void *)library); }
 
+int cu_driver_version(uintptr_t driver) {
+	__typeof__(cu_lib.cuDriverGetVersion) get;
+	int version = 0;
+	*(void **)&get = dlsym((void *)driver, "cuDriverGetVersion");
+	return get && get(&version) == HF_CUDA_SUCCESS ? version : 0;
+}
+
 // find looks a symbol up; newer libraries may have cudaEventElapsedTime only by its second name.
 static void *find(void *library, const char *name) {
 	void *symbol = dlsym(library, name);

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -75,9 +76,12 @@ type opener struct {
 	getenv func(string) string
 	glob   func(string) ([]string, error)
 	mapped func() []string // the paths of files that are in this process
+	serves int             // the newest major version of CUDA that the driver serves, 0 if that is not known
 }
 
-func newOpener() opener { return opener{rawOpen, os.Getenv, filepath.Glob, mappedFiles} }
+func newOpener() opener {
+	return opener{open: rawOpen, getenv: os.Getenv, glob: filepath.Glob, mapped: mappedFiles}
+}
 
 // mappedFiles reads them from the kernel's list, of which a line is "ADDRESSES PERMISSIONS OFFSET DEVICE INODE PATH".
 func mappedFiles() (paths []string) {
@@ -98,28 +102,36 @@ func find(o opener) (l loaded, err error) {
 	if built != "" {
 		return l, notSupported{built}
 	}
-	runtime, name, why := o.runtime()
-	if runtime == 0 {
-		return l, notSupported{why}
-	}
-	if l, err = bind(o, runtime, name); err != nil {
-		rawClose(runtime) // for InProcess not to take it for somebody else's
-	}
-	return l, err
-}
-
-// bind loads the driver and finds the functions.
-func bind(o opener, runtime uintptr, name string) (l loaded, err error) {
 	driverLibrary := o.getenv(envDriver)
 	if driverLibrary == "" {
 		driverLibrary = driverName
 	}
-	driver, why := o.open(driverLibrary, false)
-	if driver == 0 {
-		return l, notSupported{"no NVIDIA driver: " + why}
+	driver, lacks := o.open(driverLibrary, false)
+	if driver != 0 {
+		o.serves = rawDriverVersion(driver) / 1000
 	}
+	runtime, name, why := o.runtime()
+	switch {
+	case runtime == 0:
+		err = notSupported{why}
+	case driver == 0:
+		err = notSupported{"no NVIDIA driver: " + lacks}
+	default:
+		l, err = bind(runtime, name, driver, driverLibrary)
+	}
+	if err != nil { // for InProcess not to take a runtime for somebody else's
+		for _, library := range []uintptr{runtime, driver} {
+			if library != 0 {
+				rawClose(library)
+			}
+		}
+	}
+	return l, err
+}
+
+// bind finds the functions.
+func bind(runtime uintptr, name string, driver uintptr, driverLibrary string) (l loaded, err error) {
 	if missing, of := rawBind(runtime, driver); of != 0 {
-		rawClose(driver)
 		return l, notSupported{[]string{name, driverLibrary}[of-1] + " has no " + missing}
 	}
 	l.runtime, l.has = filepath.Base(name), rawHas()
@@ -176,7 +188,8 @@ func (o opener) present() (library uintptr, name string) {
 	return 0, ""
 }
 
-// candidates lists the names and paths to try, in order.
+// candidates lists the names and paths to try, in order. Those of a newer CUDA than the driver serves come last: they can be
+// loaded, and then refuse every call.
 func (o opener) candidates() []string {
 	folders := []string{"/usr/local/cuda/lib64"}
 	versioned, err := o.glob("/usr/local/cuda-*/lib64")
@@ -191,7 +204,17 @@ func (o opener) candidates() []string {
 			list = append(list, filepath.Join(folder, name))
 		}
 	}
+	slices.SortStableFunc(list, func(a, b string) int { return cmp.Compare(o.tooNew(a), o.tooNew(b)) })
 	return list
+}
+
+// tooNew returns 1 for a runtime that is newer than the driver, else 0.
+func (o opener) tooNew(name string) int {
+	_, version, _ := strings.Cut(filepath.Base(name), ".so.")
+	if major := numbers(version); o.serves > 0 && len(major) > 0 && major[0] > o.serves {
+		return 1
+	}
+	return 0
 }
 
 // numbers returns the numbers in a path, so that cuda-12.10 comes after cuda-12.9.

@@ -76,6 +76,7 @@ type machine struct {
 	inProcess, installed, mapped []string
 	broken, env                  string
 	tried                        []string
+	serves                       int
 }
 
 func (m *machine) opener() opener {
@@ -95,6 +96,7 @@ func (m *machine) opener() opener {
 			return []string{"/usr/local/cuda-11.8/lib64", "/usr/local/cuda-12.10/lib64", "/usr/local/cuda-12.9/lib64"}, nil
 		},
 		mapped: func() []string { return m.mapped },
+		serves: m.serves,
 	}
 }
 
@@ -112,6 +114,8 @@ func TestLibrarySearch(t *testing.T) {
 		{"by its path", machine{installed: []string{"libcudart.so.13", "/x.so"}, env: "/x.so"}, "/x.so", "", 1},
 		{"by a wrong path", machine{installed: []string{"libcudart.so.13"}, env: "/x.so"}, "", "HFREDUCE_CUDART: /x.so: cannot open shared object file", 1},
 		{"the newest", machine{installed: []string{"libcudart.so.12", "libcudart.so.13", other}}, "libcudart.so.13", "", 1},
+		{"the newest for the driver", machine{serves: 12, installed: []string{"libcudart.so.13", "/usr/local/cuda/lib64/libcudart.so.13", other}}, other, "", 4},
+		{"one that is too new for the driver", machine{serves: 12, installed: []string{"libcudart.so.13"}}, "libcudart.so.13", "", 27 - 8},
 		{"in a folder", machine{installed: []string{other}}, other, "", 4},
 		{"none", machine{}, "", "no CUDA runtime: neither libcudart.so.13 nor libcudart.so.12 nor libcudart.so.11.0 is installed (HFREDUCE_CUDART names one by its path)", 27},
 		{"a broken one", machine{broken: "libcudart.so.12"}, "", "no CUDA runtime: libcudart.so.12: invalid ELF header", 27},

@@ -64,6 +64,9 @@ func rawOpen(name string, loaded bool) (library uintptr, why string) {
 
 func rawClose(library uintptr) { C.cu_close(C.uintptr_t(library)) }
 
+// rawDriverVersion returns the version of CUDA that a driver serves, 0 if it does not say.
+func rawDriverVersion(driver uintptr) int { return int(C.cu_driver_version(C.uintptr_t(driver))) }
+
 // rawBind finds the functions. If one is missing, of is 1 for the runtime and 2 for the driver.
 func rawBind(runtime, driver uintptr) (missing string, of int) {
 	var text [128]C.char

@@ -15,6 +15,7 @@ var never = result{code: codeNotSupported}
 
 func rawOpen(string, bool) (library uintptr, why string)         { return 0, built }
 func rawClose(uintptr)                                           {}
+func rawDriverVersion(uintptr) int                               { return 0 }
 func rawBind(uintptr, uintptr) (missing string, of int)          { return built, 1 }
 func rawHas() features                                           { return 0 }
 func rawText(result) (call, name, text string)                   { return "", "", built }

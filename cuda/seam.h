@@ -22,6 +22,8 @@ struct cu_result {
 uintptr_t cu_open(const char *name, int loaded, char *why, int size);
 // cu_close gives up what cu_open returned.
 void cu_close(uintptr_t library);
+// cu_driver_version returns the version of CUDA that a driver serves, e.g. 12040, and 0 if it does not say.
+int cu_driver_version(uintptr_t driver);
 // cu_bind finds the functions in the two libraries; it must be called before all below, and once. It returns 0, or 1 with
 // the name of the function that the runtime lacks, or 2 with the name of one that the driver lacks.
 int cu_bind(uintptr_t runtime, uintptr_t driver, char *missing, int size);

@@ -128,6 +128,7 @@ cudaError_t cudaIpcOpenMemHandle(void **p, cudaIpcMemHandle_t handle, unsigned f
 cudaError_t cudaIpcCloseMemHandle(void *p);
 
 int cuInit(unsigned flags);
+int cuDriverGetVersion(int *version);
 int cuGetErrorName(int code, const char **name);
 int cuGetErrorString(int code, const char **text);
 int cuDeviceGetName(char *name, int size, int device);

@@ -39,6 +39,12 @@ cudaError_t cudaDriverGetVersion(int *version) {
 	return SUCCESS;
 }
 
+int cuDriverGetVersion(int *version) {
+	ENTER_DRIVER();
+	*version = fc_config.version;
+	return SUCCESS;
+}
+
 int cuInit(unsigned flags) {
 	ENTER_DRIVER();
 	if (flags)
