@@ -116,7 +116,11 @@ func (c *Comm) startOrdered(r *Request) error {
 	if k.onDevice() {
 		var err error
 		if g, err = c.gpuFor(k); err != nil {
-			return err
+			var lost *cuda.Error
+			if !errors.As(err, &lost) || !lost.Sticky() {
+				return err
+			}
+			c.failGPU(lost) // it is no fault of the arguments, and the other ranks wait
 		}
 	}
 	if err := c.usable(); err != nil {

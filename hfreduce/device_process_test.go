@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hfreduce/hfreduce/cuda"
 	"github.com/hfreduce/hfreduce/internal/fakecuda"
@@ -109,6 +110,28 @@ func roleGPUSpin(ctx context.Context, c *Comm) error {
 			fmt.Println("released")
 		}
 		return err
+	})
+}
+
+// roleGPULost sums, has its GPU do something of its own for a while, and says how the next sum ended.
+func roleGPULost(ctx context.Context, c *Comm) error {
+	return onGPU(c, func(g *gpuRank) error {
+		const count = 1000
+		if err := g.sum(ctx, c, 0, count); err != nil {
+			return err
+		}
+		time.Sleep(2 * watchInterval) // until nobody watches the GPU
+		g.list.Reset()
+		g.list.Fill(g.stream, g.memory, 1, 64)
+		for range 300 {
+			if errors.Join(g.Run(&g.list), g.Synchronize(g.stream)) != nil {
+				break
+			}
+		}
+		b := Device(g.memory, count, TypeUint32, g.stream)
+		err := c.AllReduce(ctx, b, b, Sum)
+		fmt.Printf("error: %v, aborted: %t, invalid: %t\n", err, errors.Is(err, ErrAborted), errors.Is(err, ErrInvalid))
+		return nil
 	})
 }
 
@@ -215,6 +238,30 @@ func TestDeviceLossIsNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDeviceLossBetweenCallsIsNamed breaks one rank's GPU while no collective is under way, as a fault of a program's own CUDA
+// kernel does: that rank's next call says so to all.
+func TestDeviceLossBetweenCallsIsNamed(t *testing.T) {
+	needCUDA(t)
+	fakecuda.NeedFake(t)
+	children := spawnWith(t, "gpulost", blocks(2, 1), func(rank int) []string {
+		env := append(withCUDA(rank), "HFREDUCE_TIMEOUT=5s")
+		if rank == 1 {
+			env = append(env, "FAKECUDA_FAIL=async:150:700")
+		}
+		return env
+	})
+	for r, c := range children {
+		var said []string
+		for c.lines.Scan() {
+			said = append(said, c.lines.Text())
+		}
+		text := strings.Join(said, "\n")
+		if err := c.Wait(); (err != nil) != (r == 1) || !strings.Contains(text, "rank 1: GPU: ") || !strings.Contains(text, "cudaErrorIllegalAddress") || !strings.HasSuffix(text, "aborted: true, invalid: false") {
+			t.Errorf("rank %d ended with %v and said %q, want cudaErrorIllegalAddress of rank 1; %s", r, err, text, c.out.String())
+		}
 	}
 }
 

@@ -53,6 +53,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"gpuspin": roleGPUSpin,
 	"gpufree": roleGPUFree,
 	"gpuodd":  roleGPUOdd,
+	"gpulost": roleGPULost,
 }
 
 func TestMain(m *testing.M) {
