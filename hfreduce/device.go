@@ -352,7 +352,25 @@ func (g *gpu) checkStreams(k *call) error {
 		if capturing {
 			return invalidf("stream %#x is being captured into a graph, which collectives cannot be part of: the processor has to act in each one", uintptr(b.gpu().stream))
 		}
+		if err := g.try(b.gpu().stream); err != nil {
+			return invalidf("stream %#x is not one of GPU %d: %w", uintptr(b.gpu().stream), g.device.Ordinal(), err)
+		}
 	}
+	return nil
+}
+
+// try finds out whether an event of the GPU can be recorded on a stream, as every collective begins: the GPU's work is given
+// when the collective has its place, and a fault is one of all ranks then. c.devices.order is held.
+func (g *gpu) try(s cuda.Stream) error {
+	if s == g.known[0] || s == g.known[1] {
+		return nil
+	}
+	g.list.Reset()
+	g.list.Record(g.entered, s)
+	if err := g.device.Run(&g.list); err != nil {
+		return err
+	}
+	g.known = [2]cuda.Stream{s, g.known[0]}
 	return nil
 }
 

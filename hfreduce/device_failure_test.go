@@ -242,6 +242,15 @@ func TestDeviceSplit(t *testing.T) {
 
 // roleGPUOdd says how a sum from the first GPU to the last one ends, and then one on the host.
 func roleGPUOdd(ctx context.Context, c *Comm) error {
+	return oddSum(ctx, c, func(_, last *gpuRank) Buffer { return Device(last.memory, 100, TypeInt32, last.stream) })
+}
+
+// roleGPUStray does so with a result on the first GPU and a stream of the last one.
+func roleGPUStray(ctx context.Context, c *Comm) error {
+	return oddSum(ctx, c, func(first, last *gpuRank) Buffer { return Device(first.memory+4096, 100, TypeInt32, last.stream) })
+}
+
+func oddSum(ctx context.Context, c *Comm, dst func(first, last *gpuRank) Buffer) error {
 	n, err := cuda.DeviceCount()
 	if err != nil {
 		return err
@@ -254,8 +263,8 @@ func roleGPUOdd(ctx context.Context, c *Comm) error {
 	if err != nil {
 		return err
 	}
-	src, dst := Device(first.memory, 100, TypeInt32, first.stream), Device(last.memory+4096, 100, TypeInt32, last.stream)
-	fmt.Println("error:", c.AllReduce(ctx, dst, src, Sum))
+	src := Device(first.memory, 100, TypeInt32, first.stream)
+	fmt.Println("error:", c.AllReduce(ctx, dst(first, last), src, Sum))
 	x := []int32{1}
 	fmt.Println("host:", c.AllReduce(ctx, Host(x), Host(x), Sum))
 	return errors.Join(first.close(), last.close())
@@ -266,14 +275,15 @@ func roleGPUOdd(ctx context.Context, c *Comm) error {
 func TestDeviceRefusalsLeaveTheCommUsable(t *testing.T) {
 	fakecuda.NeedFake(t)
 	needCUDA(t)
-	for _, test := range []struct{ name, env, want string }{
-		{"two GPUs", "FAKECUDA_DEVICES=2", "src is on GPU 0 and dst on GPU 1"},
-		{"captured stream", "FAKECUDA_CAPTURING=1", "is being captured into a graph"},
-		{"memory that cannot be pinned", "FAKECUDA_FAIL=cudaHostRegister:1:2", "cudaErrorMemoryAllocation"},
-		{"no stream", "FAKECUDA_FAIL=cudaStreamCreateWithPriority:3:2", "cudaErrorMemoryAllocation"},
+	for _, test := range []struct{ name, role, env, want string }{
+		{"two GPUs", "gpuodd", "FAKECUDA_DEVICES=2", "src is on GPU 0 and dst on GPU 1"},
+		{"stream of another GPU", "gpustray", "FAKECUDA_DEVICES=2", "is not one of GPU 0: cuda: cudaEventRecord"},
+		{"captured stream", "gpuodd", "FAKECUDA_CAPTURING=1", "is being captured into a graph"},
+		{"memory that cannot be pinned", "gpuodd", "FAKECUDA_FAIL=cudaHostRegister:1:2", "cudaErrorMemoryAllocation"},
+		{"no stream", "gpuodd", "FAKECUDA_FAIL=cudaStreamCreateWithPriority:3:2", "cudaErrorMemoryAllocation"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := spawnWith(t, "gpuodd", []int{0}, func(rank int) []string { return append(withCUDA(rank), test.env) })[0]
+			c := spawnWith(t, test.role, []int{0}, func(rank int) []string { return append(withCUDA(rank), test.env) })[0]
 			var said []string
 			for c.lines.Scan() {
 				said = append(said, c.lines.Text())

@@ -32,8 +32,9 @@ type gpu struct {
 
 	cpus cpus.Set // where the progress thread belongs, "" where that is all the same
 
-	list cuda.Commands // of the call at hand
-	runs []engine.Run  // of the item at hand
+	list  cuda.Commands  // of the call at hand
+	known [2]cuda.Stream // the callers' last ones; 0 is every GPU's
+	runs  []engine.Run   // of the item at hand
 
 	busy  atomic.Bool   // something was submitted since the GPU was seen idle
 	ended chan struct{} // closed when watch has ended

@@ -49,11 +49,12 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"path":   rolePath,
 	"idle":   roleUnused,
 	// with GPUs, in device_process_test.go
-	"gpusum":  roleGPUSum,
-	"gpuspin": roleGPUSpin,
-	"gpufree": roleGPUFree,
-	"gpuodd":  roleGPUOdd,
-	"gpulost": roleGPULost,
+	"gpusum":   roleGPUSum,
+	"gpuspin":  roleGPUSpin,
+	"gpufree":  roleGPUFree,
+	"gpuodd":   roleGPUOdd,
+	"gpulost":  roleGPULost,
+	"gpustray": roleGPUStray,
 }
 
 func TestMain(m *testing.M) {
