@@ -360,13 +360,14 @@ func (g *gpu) checkStreams(k *call) error {
 }
 
 // try finds out whether an event of the GPU can be recorded on a stream, as every collective begins: the GPU's work is given
-// when the collective has its place, and a fault is one of all ranks then. c.devices.order is held.
+// when the collective has its place, and a fault is one of all ranks then. The event is one that no wait of an earlier
+// collective, which a player may still have to give, can be for. c.devices.order is held.
 func (g *gpu) try(s cuda.Stream) error {
 	if s == g.known[0] || s == g.known[1] {
 		return nil
 	}
 	g.list.Reset()
-	g.list.Record(g.entered, s)
+	g.list.Record(g.tried, s)
 	if err := g.device.Run(&g.list); err != nil {
 		return err
 	}

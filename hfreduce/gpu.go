@@ -29,6 +29,7 @@ type gpu struct {
 	player    *cuda.Player // nil where the GPU has stream memory operations
 
 	entered, enteredOut, filled, drained cuda.Event
+	tried                                cuda.Event // nobody waits for it
 
 	cpus cpus.Set // where the progress thread belongs, "" where that is all the same
 
@@ -67,7 +68,7 @@ func (c *Comm) openGPU(ordinal int) (g *gpu, err error) {
 			return g, err
 		}
 	}
-	for _, e := range []*cuda.Event{&g.entered, &g.enteredOut, &g.filled, &g.drained} {
+	for _, e := range []*cuda.Event{&g.entered, &g.enteredOut, &g.filled, &g.drained, &g.tried} {
 		if *e, err = g.device.NewEvent(false); err != nil {
 			return g, err
 		}
@@ -240,7 +241,7 @@ func (g *gpu) free() error {
 			errs = append(errs, g.device.DestroyStream(l.stream))
 		}
 	}
-	for _, e := range []cuda.Event{g.entered, g.enteredOut, g.filled, g.drained} {
+	for _, e := range []cuda.Event{g.entered, g.enteredOut, g.filled, g.drained, g.tried} {
 		if e != 0 {
 			errs = append(errs, g.device.DestroyEvent(e))
 		}
