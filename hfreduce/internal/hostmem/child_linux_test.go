@@ -185,6 +185,10 @@ func playOpenFiles(ctx context.Context, c Config) error {
 	if err := errors.Join(unix.Close(spare), limit(unix.RLIMIT_NOFILE, uint64(spare))); err != nil {
 		return err
 	}
+	what := "memfd_create"
+	if c.Index > 0 {
+		what = "got no segment"
+	}
 	_, err = Join(ctx, c)
-	return finish(expect(err, "memfd_create", "ulimit -n"), limit(unix.RLIMIT_NOFILE, math.MaxUint64))
+	return finish(expect(err, what, "ulimit -n"), limit(unix.RLIMIT_NOFILE, math.MaxUint64))
 }

@@ -58,6 +58,9 @@ func dial(ctx context.Context, c *Config) (*net.UnixConn, error) {
 			}
 			return conn.(*net.UnixConn), nil
 		}
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // does not pass by waiting for member 0
+			return nil, fmt.Errorf("hostmem: member %d of the node got no segment: %w%s", c.Index, err, remedy(err))
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("hostmem: %w while member 0 of the node is missing, which offers the segment (%w)", context.Cause(ctx), err)

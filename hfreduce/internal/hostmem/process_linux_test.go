@@ -206,6 +206,11 @@ func TestProcessesUnderLimits(t *testing.T) {
 			c.end(t)
 		})
 	}
+	t.Run("open files of another member", func(t *testing.T) {
+		c := start(t, "open files", config(2).Name, 1, 2) // there is no member 0 to wait for
+		c.hear(t, "right")
+		c.end(t)
+	})
 }
 
 func inodeOf(s *Segment) (uint64, error) {
