@@ -33,7 +33,8 @@ type terms struct {
 
 	Checksum, VerifyResults bool
 
-	Devices bool `json:",omitempty"` // this rank has, or may have, a GPU; not all need to
+	Devices bool   `json:",omitempty"` // this rank has, or may have, a GPU; not all need to
+	Lacks   string `json:",omitempty"` // what this rank was asked for and does not have
 }
 
 // String lists the terms by the options that set them.
@@ -49,8 +50,9 @@ func agree(ctx context.Context, f fabric, o *Options, key string, members []int,
 		DeviceChunkBytes: o.DeviceChunkBytes, DeviceSlots: o.DeviceSlots,
 		Checksum: o.Checksum, VerifyResults: o.VerifyResults,
 	}
-	if mine.Devices, err = o.devices(); err != nil {
-		return first, err
+	var lacks error
+	if mine.Devices, lacks = o.devices(); lacks != nil {
+		mine.Lacks = clipped(lacks.Error()) // the others are to hear it from this rank, not that it has closed
 	}
 	if rank == 0 {
 		mine.UID = rand.Text()
@@ -60,6 +62,9 @@ func agree(ctx context.Context, f fabric, o *Options, key string, members []int,
 		return first, err
 	}
 	all, err := f.exchange(ctx, key+"/terms", members, b)
+	if lacks != nil {
+		return first, lacks
+	}
 	if err != nil {
 		return first, err
 	}
@@ -68,6 +73,10 @@ func agree(ctx context.Context, f fabric, o *Options, key string, members []int,
 		var t terms
 		if err := json.Unmarshal(raw, &t); err != nil {
 			return first, fmt.Errorf("rank %d sent unreadable terms: %w", r, err)
+		}
+		if t.Lacks != "" {
+			i, _ := f.info(members[r])
+			return first, fmt.Errorf("%w on rank %d (host %s, pid %d): %s", ErrNotSupported, r, i.Host, i.PID, t.Lacks)
 		}
 		devices = devices || t.Devices
 		if t.Devices = false; r == 0 {
@@ -102,7 +111,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	c.exchange = schedule.NewExchange(&c.layout)
 	c.pipeline = o.pipelineOver(c.layout.NodeCount(), c.devices.made)
 	c.life, c.end = context.WithCancelCause(context.Background())
-	joinErr := c.join(ctx, key == worldKey)
+	joinErr := c.joinWithOthers(ctx, key)
 	if joinErr == nil {
 		f.add(c)
 		c.deaf = f.listen(c.heard) // before anybody can know that this rank is there
@@ -185,28 +194,6 @@ func (c *Comm) geometry() engine.Geometry {
 		g = g.WithChecksums()
 	}
 	return g
-}
-
-// confirm makes the building succeed on all ranks or on none.
-func (c *Comm) confirm(ctx context.Context, key string, mine error) error {
-	text := ""
-	if mine != nil {
-		text = mine.Error()
-	}
-	all, err := c.fabric.exchange(ctx, key+"/joined", c.members, []byte(text))
-	if mine != nil {
-		return mine
-	}
-	if err != nil {
-		return err
-	}
-	var failed []error
-	for r, text := range all {
-		if len(text) > 0 {
-			failed = append(failed, fmt.Errorf("rank %d: %s", r, text))
-		}
-	}
-	return errors.Join(failed...)
 }
 
 // Split divides the communicator: ranks that give the same color form a new one, ranked by key and, for equal keys, by

@@ -8,7 +8,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 )
 
 // interrupted is the fabric of a rank that builds a communicator when another one is lost.
@@ -104,4 +110,86 @@ func TestOneDoesNotGetIt(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// unlucky is the fabric of a rank that cannot make its part of a node's memory, but for what segment says.
+type unlucky struct {
+	*processFabric
+	fails func() error
+}
+
+func (f *unlucky) segment(context.Context, string, int, []int, *engine.Geometry) (*hostmem.Segment, []wait.Bell, error) {
+	return nil, nil, f.fails()
+}
+
+// buildAgain makes the ranks build another communicator, with no parent that could break, of which the culprit cannot make its
+// part. check sees the others' errors.
+func buildAgain(t *testing.T, comms []*Comm, culprit int, fails func() error, check func(err error) bool) {
+	t.Helper()
+	f := comms[culprit].fabric
+	f.fabric = &unlucky{f.fabric.(*processFabric), fails}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	others := atomic.Int32{}
+	others.Store(int32(len(comms) - 1))
+	over, end := context.WithCancel(ctx)
+	defer end()
+	each(t, comms, func(c *Comm) error {
+		if c.rank == culprit {
+			_, _ = newComm(over, c.fabric, c.opts, "another", c.members, c.rank)
+			return nil
+		}
+		defer func() {
+			if others.Add(-1) == 0 {
+				end() // the culprit may be one that is taken for dead, and hears nothing any more
+			}
+		}()
+		if _, err := newComm(ctx, c.fabric, c.opts, "another", c.members, c.rank); err == nil || ctx.Err() != nil || !check(err) {
+			return fmt.Errorf("newComm returned %w (%v)", err, ctx.Err())
+		}
+		return nil
+	})
+}
+
+// TestOneCannotBuild: member 0 of a node, which hands the memory out, or member 1, which is waited for, has none. The others do
+// not wait until their time is over, and say whose fault it was.
+func TestOneCannotBuild(t *testing.T) {
+	for culprit := range 2 {
+		t.Run(fmt.Sprint("member ", culprit), func(t *testing.T) {
+			comms := initWorld(t, blocks(3, 2), "127.0.0.1", Options{Transport: TransportTCP})
+			buildAgain(t, comms, culprit, func() error { return errors.New("out of luck") }, func(err error) bool {
+				return strings.Contains(err.Error(), fmt.Sprintf("rank %d (host ", culprit)) && strings.Count(err.Error(), "out of luck") == 1
+			})
+		})
+	}
+}
+
+// TestLossBeforeMemory: a rank is lost while the others of its node wait for it.
+func TestLossBeforeMemory(t *testing.T) {
+	comms := initWorld(t, blocks(3, 1), "127.0.0.1", Options{Transport: TransportTCP})
+	session := comms[1].fabric.fabric.(*processFabric).session
+	buildAgain(t, comms, 2, func() error {
+		session.ReportGone(2, "it was shot")
+		<-comms[0].life.Done()
+		return errors.New("it is not there any more")
+	}, func(err error) bool { return errors.Is(err, ErrPeerLost) && strings.Contains(err.Error(), "rank 2 (") })
+	for _, c := range comms {
+		<-c.life.Done() // the world's communicator has broken, too, so that Close waits for nobody
+	}
+}
+
+// TestOneLacksCUDA: a rank that was told to load CUDA and cannot says so to the others, which would hear only that it has closed.
+func TestOneLacksCUDA(t *testing.T) {
+	w, o := newLocalWorld(blocks(2, 2)), Options{CUDA: CUDAOff}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := (&localFabric{world: w, self: 1}).exchange(t.Context(), "key/terms", []int{0, 1}, []byte(`{"Lacks":"no CUDA runtime"}`)); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err := agree(t.Context(), &localFabric{world: w, self: 0}, &o, "key", []int{0, 1}, 0)
+	wg.Wait()
+	if !errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), "rank 1 (host node1, pid ") || !strings.Contains(err.Error(), "no CUDA runtime") {
+		t.Errorf("the error is %v", err)
+	}
 }
