@@ -192,3 +192,20 @@ func TestOptionsFromEnvironment(t *testing.T) {
 		t.Errorf("String shows the secret: %v", o)
 	}
 }
+
+// TestBadEnvironmentNamesTheRank: of a thousand ranks one has a variable that is wrong.
+func TestBadEnvironmentNamesTheRank(t *testing.T) {
+	for name, value := range map[string]string{"HFREDUCE_SLOTS": "many", "HFREDUCE_PORT_RANGE": "9-8"} { // read here, and by bootstrap
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("HFREDUCE_RANK", "3")
+			t.Setenv("HFREDUCE_WORLD_SIZE", "4")
+			t.Setenv("HFREDUCE_RENDEZVOUS", "127.0.0.1:1")
+			t.Setenv(name, value)
+			_, err := Init(t.Context(), Options{})
+			var op *OpError
+			if !errors.As(err, &op) || op.Rank != 3 || !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) {
+				t.Errorf("Init returned %v", err)
+			}
+		})
+	}
+}

@@ -135,11 +135,11 @@ func (o *Options) fromEnvironment(getenv func(string) string) (rendezvous []stri
 		read = bootstrap.Detect
 	}
 	found, foundErr := read(getenv)
+	if found.Launcher != "" { // before the faults, which are to name this rank
+		o.Rank, o.WorldSize = found.Rank, found.WorldSize
+	}
 	if err := errors.Join(foundErr, o.ownEnvironment(getenv)); err != nil {
 		return nil, "", err
-	}
-	if found.Launcher != "" {
-		o.Rank, o.WorldSize = found.Rank, found.WorldSize
 	}
 	o.JobID, o.Node = cmp.Or(o.JobID, found.JobID), cmp.Or(o.Node, found.Node)
 	o.InitTimeout = cmp.Or(o.InitTimeout, found.Timeout)

@@ -53,7 +53,8 @@ const maxSecretFile = 64 << 10
 
 // Detect finds this rank in the environment: the first launcher of the table whose variables are there. getenv returns
 // "" for a variable that is not set, as os.Getenv does; a secret file is read from the file system. An error names
-// every faulty variable, its value and what would be right. Without any launcher it is ErrNoLauncher.
+// every faulty variable, its value and what would be right; beside it only Launcher, Rank and WorldSize are told, as far as
+// they are known. Without any launcher it is ErrNoLauncher.
 func Detect(getenv func(string) string) (Found, error) {
 	v := &variables{getenv: getenv}
 	var f Found
@@ -73,7 +74,7 @@ func Detect(getenv func(string) string) (Found, error) {
 		v.fault("%s is missing: set it to host:port of rank 0", envRendezvous)
 	}
 	if len(v.faults) > 0 {
-		return Found{}, fmt.Errorf("bootstrap: environment of %s: %w", f.Launcher, errors.Join(v.faults...))
+		return Found{Launcher: f.Launcher, Rank: f.Rank, WorldSize: f.WorldSize}, fmt.Errorf("bootstrap: environment of %s: %w", f.Launcher, errors.Join(v.faults...))
 	}
 	return f, nil
 }
