@@ -19,6 +19,28 @@ type identity struct {
 // identityVariables are the pairs that tell it, the first that is set wins.
 var identityVariables = [...][2]string{{"HFREDUCE_RANK", "HFREDUCE_WORLD_SIZE"}, {"RANK", "WORLD_SIZE"}}
 
+// otherLaunchers are the pairs that others set for each process they start: mpirun of Open MPI, those of MPICH and Intel MPI, srun
+// (not what sbatch and salloc set, which start one shell). None says where to meet, so that the ranks must be told.
+var otherLaunchers = [...]struct{ name, rank, size string }{
+	{"mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+	{"mpirun", "PMI_RANK", "PMI_SIZE"},
+	{"srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"},
+}
+
+// checkAlone returns an error if another launcher has started this process as one of several that do not know of each other.
+func checkAlone(getenv func(string) string) error {
+	for _, l := range otherLaunchers {
+		rank := getenv(l.rank)
+		if n, err := strconv.Atoi(getenv(l.size)); rank == "" || err != nil || n < 2 {
+			continue
+		}
+		return fmt.Errorf("%s has started this as process %s of %s, each of which would start a job of its own: on all of them set HFREDUCE_RANK=$%s, "+
+			"HFREDUCE_WORLD_SIZE=$%s and HFREDUCE_RENDEZVOUS=host:port of process 0, or start them with torchrun; -np starts ranks here all the same",
+			l.name, rank, getenv(l.size), l.rank, l.size)
+	}
+	return nil
+}
+
 // identify reports whether a launcher has started this process, and as what.
 func identify(getenv func(string) string) (id identity, launched bool, err error) {
 	for _, names := range identityVariables {

@@ -329,6 +329,29 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
+// TestProcessesOfOtherLaunchersDoNotMeasureAlone: mpirun and srun start nccl-tests' programs, and would get as many tables of
+// two local ranks each.
+func TestProcessesOfOtherLaunchersDoNotMeasureAlone(t *testing.T) {
+	for _, c := range []struct {
+		env, args string
+		want      string // on standard error, "" if there is no such error
+	}{
+		{"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4", "bench", "bench: mpirun has started this as process 1 of 4"},
+		{"PMI_RANK=0 PMI_SIZE=2", "bench all_gather", "HFREDUCE_WORLD_SIZE=$PMI_SIZE and HFREDUCE_RENDEZVOUS="},
+		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8", "bench link", "bench link: srun has started this as process 0 of 8"},
+		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8", "bench soak", "HFREDUCE_RANK=$SLURM_PROCID"},
+		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8", "bench -np 0", ""},
+		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1", "bench --nodes 0", ""},
+		{"SLURM_PROCID=0 SLURM_NTASKS=8", "bench --nodes 0", ""}, // a shell of sbatch
+		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8 RANK=0 WORLD_SIZE=x", "bench", ""},
+	} {
+		code, stdout, stderr := call(t, strings.Fields(c.env), strings.Fields(c.args)...)
+		if code != codeUsage || stdout != "" || !strings.Contains(stderr, c.want) || c.want == "" && strings.Contains(stderr, "has started") {
+			t.Errorf("%s hfreduce %s: code %d, %s%s", c.env, c.args, code, stdout, stderr)
+		}
+	}
+}
+
 func TestDocumentsAreNotOverwritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.json")
 	for _, want := range []string{path, path + ".0", path + ".1"} {
