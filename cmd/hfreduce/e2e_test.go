@@ -276,6 +276,9 @@ func TestLaunchEndToEnd(t *testing.T) {
 	if want := []string{"[0] 0 of 2 on node0", "[1] 1 of 2 on node0", "[2] 0 of 1 on node1"}; code != 0 || !slices.Equal(lines, want) {
 		t.Errorf("exit code %d, %q, %s", code, lines, stderr)
 	}
+	if code, stdout, _ := execute(t, nil, "launch", "-np", "1", "echo", "-np", "4", "-all", "--", "-np2"); code != 0 || stdout != "-np 4 -all -- -np2\n" {
+		t.Errorf("without -- before the program: exit code %d; its arguments are %q", code, stdout)
+	}
 	if code, _, stderr := execute(t, nil, "launch", "-np", "2", "--", "sh", "-c", "exit 9"); code != 9 || !strings.Contains(stderr, "exited with code 9") {
 		t.Errorf("exit code %d, want 9, and a word about it: %q", code, stderr)
 	}

@@ -24,7 +24,7 @@ type launchCommand struct {
 
 // Run starts the ranks and waits for them.
 func (c *launchCommand) Run(s *system) error {
-	program := c.Program
+	program := s.args[len(s.args)-len(c.Program):] // as typed: rewrite is for our own flags, and keeps their number
 	if len(program) > 0 && program[0] == "--" {
 		program = program[1:]
 	}
