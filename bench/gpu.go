@@ -45,6 +45,19 @@ func (c *Config) CheckGPUs() error {
 	return nil
 }
 
+// SharedGPUs says that a node's ranks share GPUs while others of it are idle, "" if they do not.
+func (c *Config) SharedGPUs(ranks int) string {
+	if c.GPUs <= 0 || ranks <= c.GPUs {
+		return ""
+	}
+	n, err := cuda.DeviceCount()
+	if err != nil || n <= c.GPUs {
+		return ""
+	}
+	return fmt.Sprintf("the %d ranks of this node share %d of its %s: -g is for a node here, where nccl-tests' is for a thread; give -g %d",
+		ranks, c.GPUs, plural(n, "GPU"), min(ranks, n))
+}
+
 // plural writes a number of things.
 func plural(n int, what string) string {
 	if n == 1 {

@@ -23,7 +23,7 @@ func (c *benchCommand) Run(s *system) error {
 	if err := c.prepareCUDA(s, &cfg); err != nil {
 		return classify(err)
 	}
-	job := selfJob{name: "bench", np: c.NP, nodes: c.Nodes, bind: c.Bind}
+	job := selfJob{name: "bench", np: c.NP, nodes: c.Nodes, bind: c.Bind, least: c.GPUs}
 	id, launched, err := job.identify(s)
 	switch {
 	case err != nil:
@@ -74,6 +74,9 @@ func (c *benchCommand) join(s *system, cfg bench.Config, id identity) (err error
 	}
 	if err := bindRanks(c.Bind, comms); err != nil {
 		return &exit{codeBroken, fmt.Errorf("bench: --bind %s: %w", c.Bind, err)}
+	}
+	if text := cfg.SharedGPUs(comms[0].LocalSize()); text != "" && id.process == 0 && s.getenv(ownLauncher) == "" {
+		fmt.Fprintf(s.stderr, "%s bench: %s\n", programName, text)
 	}
 	if c.Metrics != "" && id.process == 0 {
 		at, stop, err := serveMetrics(c.Metrics, comms[0])

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -117,6 +118,19 @@ func TestBenchSharesGPUs(t *testing.T) {
 	}
 	if want := []string{"0", "1", "0", "0", "1"}; !slices.Equal(devices, want) || !strings.Contains(stdout, "device  1 [0000:2b:00] Fake GPU\n") || !strings.Contains(stdout, "5 ranks on 2 GPUs") {
 		t.Errorf("devices %v, want %v:\n%s", devices, want, stdout)
+	}
+}
+
+// TestGPUsAsInNCCLTests: -g alone starts a rank for each GPU, and processes of a launcher that leave GPUs idle hear of it.
+func TestGPUsAsInNCCLTests(t *testing.T) {
+	env := append(onGPUs(t), "FAKECUDA_DEVICES=3")
+	fakecuda.NeedFake(t)
+	if code, stdout, stderr := execute(t, env, "bench", "-g", "3", "-b", "64", "-e", "64"); code != 0 || stderr != "" || !strings.Contains(stdout, "3 ranks on 3 GPUs") {
+		t.Errorf("-g 3: exit code %d, %s%s", code, stderr, stdout)
+	}
+	env = append(env, "HFREDUCE_RANK=0", "HFREDUCE_WORLD_SIZE=1", fmt.Sprintf("HFREDUCE_RENDEZVOUS=127.0.0.1:%d", freePort(t)))
+	if code, _, stderr := execute(t, env, "bench", "-t", "2", "-g", "1", "-b", "64", "-e", "64"); code != 0 || !strings.Contains(stderr, "the 2 ranks of this node share 1 of its 3 GPUs") {
+		t.Errorf("-g 1: exit code %d, %s", code, stderr)
 	}
 }
 

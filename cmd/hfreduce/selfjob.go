@@ -16,6 +16,7 @@ import (
 type selfJob struct {
 	name      string
 	np, nodes *int // nil: not given
+	least     int  // processes to start if np is not given, unless the default is more
 	bind      string
 	spread    bool // a node for each process if nodes is not given, else one for all
 	faulty    bool // processes may be killed or stopped by faults that they were given; the others go on
@@ -58,7 +59,7 @@ func (j *selfJob) processes() int {
 	if j.np != nil {
 		return *j.np
 	}
-	return defaultNP
+	return max(defaultNP, j.least)
 }
 
 // launch starts the job and waits for it.
