@@ -141,6 +141,28 @@ func roleOf(n int, role string) (Options, *bytes.Buffer, *bytes.Buffer) {
 	}, stdout, stderr
 }
 
+// TestRanksWriteToTheTerminal: with `stty tostop` a process group in the background is stopped when it writes, unless it ignores
+// the signal for that.
+func TestRanksWriteToTheTerminal(t *testing.T) {
+	o, _, _ := roleOf(1, "")
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	defer signal.Reset(syscall.SIGTTOU)
+	o.Command, o.Output, o.Stdout, o.Stderr = []string{"grep", "SigIgn", "/proc/self/status"}, Direct, out, out
+	code := run(t, o)
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, digits, _ := strings.Cut(strings.TrimSpace(string(text)), "\t")
+	if mask, err := strconv.ParseUint(digits, 16, 64); code != 0 || err != nil || mask>>(syscall.SIGTTOU-1)&1 == 0 {
+		t.Errorf("exit code %d, ignored signals %s", code, text)
+	}
+}
+
 func run(t *testing.T, o Options) int {
 	t.Helper()
 	code, err := Run(o)

@@ -4,6 +4,7 @@ package launch
 
 import (
 	"fmt"
+	"os/signal"
 	"slices"
 	"syscall"
 	"time"
@@ -26,6 +27,11 @@ type running struct {
 func Run(o Options) (code int, err error) {
 	if err := o.Validate(); err != nil {
 		return 0, fmt.Errorf("launch: %w", err)
+	}
+	if o.Output == Direct {
+		// Each rank leads a process group, which is none of the terminal's foreground: with `stty tostop` it would stop, for good,
+		// at its first line. What is ignored here is so in the ranks.
+		signal.Ignore(syscall.SIGTTOU)
 	}
 	j, err := newJob(o.Ranks, o.Nodes)
 	if err != nil {
