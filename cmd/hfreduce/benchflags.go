@@ -44,14 +44,14 @@ type benchCommand struct {
 
 	deviceFlags `embed:"" group:"CUDA (accepted at their defaults):"`
 
-	NP         *int    `name:"np" placeholder:"2" help:"Processes to start when no launcher did, 2 or as many as -g (also -np)." group:"hfreduce:"`
-	Nodes      *int    `name:"nodes" placeholder:"1" help:"Virtual nodes to divide them into, which talk over the network." group:"hfreduce:"`
-	Bind       string  `name:"bind" default:"core" enum:"core,numa,none" help:"Bind ranks: core, each to its share of the processors; numa, to a NUMA node; none. A binding by somebody else stays." group:"hfreduce:"`
-	Phase      bool    `name:"phase" help:"Add a table of where the time goes: copies from the GPU, reduction, network, copies to the GPU, and the call itself. Needs -g." group:"hfreduce:"`
-	Registered bool    `name:"registered" help:"Use buffers from Comm.Alloc, which are read in place." group:"hfreduce:"`
-	Fault      string  `name:"fault" placeholder:"RULES" help:"Inject faults, such as 'corrupt rank=0 p=0.01; kill rank=1 call=5'; docs/testing.md lists them (also HFREDUCE_FAULT)." group:"hfreduce:"`
-	Metrics    string  `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics of rank 0 at http://ADDR/metrics while it runs; ADDR is host:port." group:"hfreduce:"`
-	MinBW      float64 `name:"min-bw" default:"-1" placeholder:"GB/s" help:"Fail if the average bus bandwidth is below 90% of it (also NCCL_TESTS_MIN_BW, HFREDUCE_MIN_BW)." group:"hfreduce:"`
+	NP         *int     `name:"np" placeholder:"2" help:"Processes to start when no launcher did, 2 or as many as -g (also -np)." group:"hfreduce:"`
+	Nodes      *int     `name:"nodes" placeholder:"1" help:"Virtual nodes to divide them into, which talk over the network." group:"hfreduce:"`
+	Bind       string   `name:"bind" default:"core" enum:"core,numa,none" help:"Bind ranks: core, each to its share of the processors; numa, to a NUMA node; none. A binding by somebody else stays." group:"hfreduce:"`
+	Phase      bool     `name:"phase" help:"Add a table of where the time goes: copies from the GPU, reduction, network, copies to the GPU, and the call itself. Needs -g." group:"hfreduce:"`
+	Registered bool     `name:"registered" help:"Use buffers from Comm.Alloc, which are read in place." group:"hfreduce:"`
+	Fault      string   `name:"fault" placeholder:"RULES" help:"Inject faults, such as 'corrupt rank=0 p=0.01; kill rank=1 call=5'; docs/testing.md lists them (also HFREDUCE_FAULT)." group:"hfreduce:"`
+	Metrics    string   `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics of rank 0 at http://ADDR/metrics while it runs; ADDR is host:port." group:"hfreduce:"`
+	MinBW      *float64 `name:"min-bw" placeholder:"GB/s" help:"Fail if the average bus bandwidth is below 90% of it (also NCCL_TESTS_MIN_BW, HFREDUCE_MIN_BW)." group:"hfreduce:"`
 }
 
 // deviceFlags are about NCCL's kernels and buffers.
@@ -92,7 +92,9 @@ func (c *benchCommand) config(s *system) (bench.Config, error) {
 		Threads: c.Threads, GPUs: c.GPUs, Phases: c.Phase, DeviceChunkBytes: deviceChunkBytes(s), ParallelInit: bool(c.Parallel), Registered: c.Registered, Args: s.args, Env: s.env,
 	}
 	var errs [6]error
-	cfg.Collectives, errs[0] = parseCollectives(c.Collective)
+	if cfg.Collectives, errs[0] = parseCollectives(c.Collective); errs[0] != nil {
+		cfg.Collectives = []bench.Collective{bench.AllReduce} // that there is none has been said
+	}
 	cfg.MinBandwidth, errs[1] = c.minBandwidth(s)
 	cfg.Split, errs[2] = bench.ParseSplit(s.getenv("NCCL_TESTS_SPLIT_MASK"), s.getenv("NCCL_TESTS_SPLIT"))
 	errs[3] = c.check()
@@ -136,8 +138,11 @@ func parseCollectives(names []string) (all []bench.Collective, err error) {
 
 // minBandwidth returns what the flag or the environment asks for, -1 for nothing.
 func (c *benchCommand) minBandwidth(s *system) (float64, error) {
-	if c.MinBW >= 0 {
-		return c.MinBW, nil
+	if c.MinBW != nil {
+		if !(*c.MinBW >= 0) {
+			return 0, fmt.Errorf("--min-bw %v is not a bandwidth; give GB/s such as 12.5", *c.MinBW)
+		}
+		return *c.MinBW, nil
 	}
 	for _, name := range [...]string{"HFREDUCE_MIN_BW", "NCCL_TESTS_MIN_BW"} {
 		text := strings.TrimSpace(s.getenv(name))

@@ -102,7 +102,7 @@ func helpCommand(args []string) string {
 			switch args[1] {
 			case "reduce":
 				return programName + " bench reduce --help (the collective reduce is " + programName + " bench reduce_perf)"
-			case "link", "soak":
+			case "link", "soak", "tune":
 				return programName + " bench " + args[1] + " --help"
 			}
 			return programName + " bench --help"

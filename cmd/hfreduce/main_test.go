@@ -231,6 +231,8 @@ func TestBadInput(t *testing.T) {
 		{"bench", "HFREDUCE_RANK=0", "HFREDUCE_WORLD_SIZE", "a launcher sets both"},
 		{"bench", "NCCL_TESTS_SPLIT=MOD", "NCCL_TESTS_SPLIT", "MOD 8"},
 		{"bench", "NCCL_TESTS_MIN_BW=fast", "NCCL_TESTS_MIN_BW", "such as 12.5"},
+		{"bench --min-bw -3", "", "--min-bw -3", "such as 12.5"},
+		{"bench --min-bw nan", "", "--min-bw NaN", "such as 12.5"},
 		{"launch -n 0 -- true", "", "-np 0", "give 1 to"},
 		{"launch -n 2", "", "no program", "after --"},
 		{"launch -- true", "", "--np", "missing"},
@@ -241,6 +243,12 @@ func TestBadInput(t *testing.T) {
 		{"version --yaml", "", "--yaml", "hfreduce version --help"},
 		{"", "", "expected one of", "launch"},
 	})
+}
+
+func TestUnknownCollectiveIsOneFault(t *testing.T) {
+	if _, _, stderr := call(t, nil, "bench", "alltoall"); strings.Count(stderr, "\n") != 1 {
+		t.Errorf("more than one line for one fault:\n%s", stderr)
+	}
 }
 
 func TestOnMachine(t *testing.T) {
@@ -255,6 +263,7 @@ func TestOnMachine(t *testing.T) {
 func TestBadInputOfBenchTune(t *testing.T) {
 	checkBadInput(t, []badInput{
 		{"bench tune --rounds 0", "", "--rounds 0", "give at least 1"},
+		{"bench tune --sizes 3", "", "--sizes", "hfreduce bench tune --help"},
 		{"bench tune -np 0", "", "-np 0", "give 1 to"},
 		{"bench tune --nodes 3", "", "--nodes 3", "every node needs a rank"},
 		{"bench tune -e 1Q", "", "--largest", "suffix K, M or G"},
