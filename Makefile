@@ -27,7 +27,7 @@ help: ## print this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 .PHONY: build
-build: ## the program: bin/hfreduce (GOOS, GOARCH as you like; CGO_ENABLED=0: static, and without RDMA)
+build: ## the program: bin/hfreduce (GOOS, GOARCH as you like; CGO_ENABLED=0: static, and without CUDA and RDMA)
 	$(GO) build $(BUILDFLAGS) -o bin/hfreduce ./cmd/hfreduce
 
 .PHONY: bench
