@@ -135,6 +135,8 @@ func classify(err error) error {
 	switch {
 	case errors.Is(err, hfreduce.ErrInvalid):
 		return &exit{codeUsage, err}
+	case errors.Is(err, hfreduce.ErrCorrupt): // as where nobody looks for it but the benchmark
+		return &exit{codeFailed, err}
 	case errors.Is(err, hfreduce.ErrPeerLost), errors.Is(err, hfreduce.ErrTimeout), errors.Is(err, hfreduce.ErrAborted),
 		errors.Is(err, context.DeadlineExceeded):
 		return &exit{codeLost, err}
