@@ -37,6 +37,9 @@ type signature struct {
 
 // String describes the call: "AllReduce float[1024] sum".
 func (k *signature) String() string {
+	if k.kind == schedule.Barrier { // of nothing
+		return k.kind.String()
+	}
 	s := fmt.Sprintf("%v %v[%d]", k.kind, k.dtype, k.bytes/int64(max(1, k.dtype.Size())))
 	switch k.kind {
 	case schedule.AllReduce, schedule.Reduce, schedule.ReduceScatter:

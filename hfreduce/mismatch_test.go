@@ -193,3 +193,11 @@ func TestCommunicatorsInDifferentOrders(t *testing.T) {
 		}
 	}
 }
+
+// TestSignatureOfABarrier: it has no elements of any type.
+func TestSignatureOfABarrier(t *testing.T) {
+	k, _ := new(Comm).barrier()
+	if got := k.String(); got != "Barrier" {
+		t.Errorf("a barrier is called %q", got)
+	}
+}
