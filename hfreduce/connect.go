@@ -132,6 +132,7 @@ func (f *processFabric) near(rank int) bool {
 func meetingError(err error) error {
 	for inner, outer := range map[error]error{
 		bootstrap.ErrTimeout: ErrTimeout, bootstrap.ErrMismatch: ErrMismatch, bootstrap.ErrPeerLost: ErrPeerLost, bootstrap.ErrClosed: ErrClosed,
+		bootstrap.ErrInvalid: ErrInvalid,
 	} {
 		if errors.Is(err, inner) && !errors.Is(err, outer) {
 			return fmt.Errorf("%w: %w", outer, err)

@@ -209,3 +209,17 @@ func TestBadEnvironmentNamesTheRank(t *testing.T) {
 		})
 	}
 }
+
+// TestBadOptionsOfTheMeeting are those that package bootstrap knows of.
+func TestBadOptionsOfTheMeeting(t *testing.T) {
+	for want, o := range map[string]Options{
+		`rendezvous "nonsense": want host:port`: {Rank: 1, WorldSize: 2, Rendezvous: "nonsense"},
+		"world size 1073741824 is not within":   {WorldSize: 1 << 30, Rendezvous: "127.0.0.1:1"},
+		"the node name has 300 bytes":           {WorldSize: 1, Node: strings.Repeat("n", 300)},
+		`"10.0.0.0/64" is no prefix`:            {WorldSize: 1, Interfaces: []string{"10.0.0.0/64"}},
+	} {
+		if c, err := Init(t.Context(), o); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("Init returned %v, %v, want ErrInvalid with %q", c, err, want)
+		}
+	}
+}

@@ -32,6 +32,8 @@ var (
 	ErrMismatch = errors.New("ranks disagree")
 	// ErrClosed: the Session was closed by this rank, or a member of the exchange has said goodbye.
 	ErrClosed = errors.New("closed")
+	// ErrInvalid: the Config has a value that can never be right (Join).
+	ErrInvalid = errors.New("invalid")
 	// ErrNoLauncher: the environment names no rank (Detect).
 	ErrNoLauncher = errors.New("bootstrap: no launcher found")
 )
@@ -119,8 +121,11 @@ func (c *Config) complete() error {
 	if len(c.Node) > maxName {
 		errs = append(errs, fmt.Errorf("the node name has %d bytes, at most %d are allowed", len(c.Node), maxName))
 	}
+	if _, err := parseFilters(c.Interfaces); err != nil {
+		errs = append(errs, err)
+	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
+		return fmt.Errorf("bootstrap: %w: %w", ErrInvalid, err)
 	}
 	return nil
 }
