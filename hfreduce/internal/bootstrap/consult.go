@@ -137,7 +137,7 @@ func (s *Session) RollCall(ctx context.Context, key string, members []int, patie
 
 // withdraw makes the others go on without this rank, unless they have gone on with it.
 func (s *Session) withdraw(key string, c *calling) calledRoll {
-	s.send(withdrawFrame(key))
+	s.send(keyFrame(kindWithdraw, key))
 	timer := time.NewTimer(lastWords)
 	defer timer.Stop()
 	select {

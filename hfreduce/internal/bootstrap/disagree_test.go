@@ -145,7 +145,7 @@ func TestRankZeroPortBusy(t *testing.T) {
 	mustContain(t, err, "rank 0 cannot listen",
 		http+" is in use by a program that is not hfreduce", silent+" is in use by a program that is not hfreduce",
 		other+" is in use by another hfreduce job", same+" is in use by an hfreduce job of the same id but another secret",
-		version+" is in use by a job of another hfreduce version", "choose a free port")
+		version+" is in use by a job of another hfreduce version", "choose another port")
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("%v is no EADDRINUSE", err)
 	}

@@ -77,6 +77,24 @@ func (x *exchanges) add(e *exchange, rank int, part []byte) []delivery {
 	return []delivery{{e.members, resultFrame(e.key, nil, e.parts)}}
 }
 
+// overdue tells a rank that gives an exchange up who is missing in it. The others go on waiting, since rank's part is there.
+func (x *exchanges) overdue(rank int, key string) []delivery {
+	for _, e := range x.open[key] {
+		i := slices.Index(e.members, rank)
+		if i < 0 || !e.has[i] {
+			continue
+		}
+		var missing []int
+		for i, m := range e.members {
+			if !e.has[i] {
+				missing = append(missing, m)
+			}
+		}
+		return []delivery{{[]int{rank}, resultFrame(key, failuref(codeTimeout, "waiting for %s", FormatRanks(missing)), nil)}}
+	}
+	return nil // it has ended: the result is on its way
+}
+
 // lose fails all exchanges that rank is a member of.
 func (x *exchanges) lose(rank int, f *failure) []delivery {
 	var out []delivery

@@ -48,6 +48,7 @@ const (
 	kindRoll                     // hub: key, code, text, epoch, who came with their blobs
 	kindWithdraw                 // rank: key of a roll call that it does not wait for any more
 	kindGone                     // rank: another rank whose process has ended, no scope, text
+	kindOverdue                  // rank: key of an exchange that it gives up; hub: kindResult, a failure that names who is missing
 )
 
 // code sorts failures for errors.Is.
@@ -251,13 +252,14 @@ func parseRollCall(body []byte) (key string, members []int, patience time.Durati
 	return key, members, patience, mine, d.end()
 }
 
-func withdrawFrame(key string) []byte {
+// keyFrame is for kinds whose body is a key.
+func keyFrame(k kind, key string) []byte {
 	var e encoder
 	e.text(key, maxKey)
-	return newFrame(kindWithdraw, e)
+	return newFrame(k, e)
 }
 
-func parseWithdraw(body []byte) (key string, err error) {
+func parseKey(body []byte) (key string, err error) {
 	d := decoder{rest: body}
 	key = d.text(maxKey)
 	return key, d.end()

@@ -93,7 +93,7 @@ func FuzzControl(f *testing.F) {
 		abortFrame(kindGone, 3, "", "text"), abortFrame(kindVerdict, 3, "scope", "text"),
 		reportFrame(&Case{Scope: "scope", Reporter: 1, Members: []int{0, 1}, Report: "text"}),
 		inquiryFrame(7, &Case{Scope: "scope", Reporter: 1, Members: []int{0, 1}, Report: "text"}), answerFrame(7, "text"),
-		rollCallFrame("k", []int{0, 1}, time.Second, []byte("part")), withdrawFrame("k"), rollFrame("k", failuref(codeLost, "lost"), nil),
+		rollCallFrame("k", []int{0, 1}, time.Second, []byte("part")), keyFrame(kindWithdraw, "k"), keyFrame(kindOverdue, "k"), rollFrame("k", failuref(codeLost, "lost"), nil),
 		rollFrame("k", nil, &roll{epoch: 3, members: []int{0, 1}, parts: map[int][]byte{0: {1}, 1: {}}}),
 		failedFrame(failuref(codeTimeout, "late")), waitingFrame("waiting for rank 1"), newFrame(kindGoodbye, nil),
 		tableFrame([]PeerInfo{{Rank: 0, Host: "h", Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:5")}}}),
@@ -150,9 +150,9 @@ func parseAs(t *testing.T, k kind, body []byte) {
 				newRolls(0).come(0, key, members, part, func(int) *failure { return nil })
 			}
 		}
-	case kindWithdraw:
-		if key, err := parseWithdraw(body); err == nil {
-			again = withdrawFrame(key)
+	case kindWithdraw, kindOverdue:
+		if key, err := parseKey(body); err == nil {
+			again = keyFrame(k, key)
 		}
 	case kindRoll:
 		key, f, r, err := parseRoll(body)

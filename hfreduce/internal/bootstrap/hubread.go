@@ -62,6 +62,8 @@ func (h *hub) take(rank int, w *wire, k kind, body []byte) error {
 		return h.answer(rank, body)
 	case kindRollCall:
 		return h.rollCall(rank, body)
+	case kindOverdue:
+		return h.overdue(rank, body)
 	case kindWithdraw:
 		return h.withdraw(rank, body)
 	case kindGone:
@@ -147,9 +149,18 @@ func (h *hub) rollCall(rank int, body []byte) error {
 
 // withdraw takes a rank out of a roll call again.
 func (h *hub) withdraw(rank int, body []byte) error {
-	key, err := parseWithdraw(body)
+	key, err := parseKey(body)
 	if err == nil {
 		h.deliver(h.rolls.withdraw(rank, key))
+	}
+	return err
+}
+
+// overdue tells a rank who is missing in an exchange.
+func (h *hub) overdue(rank int, body []byte) error {
+	key, err := parseKey(body)
+	if err == nil {
+		h.deliver(h.exchanges.overdue(rank, key))
 	}
 	return err
 }

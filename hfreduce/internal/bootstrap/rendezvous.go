@@ -25,6 +25,7 @@ const probeTimeout = time.Second
 // if that is another rank 0 of this very job, both must know, because the ranks would meet at one or the other.
 func (j *joining) listenRendezvous(ctx context.Context) (*hello.Listener, error) {
 	var busy []string
+	why := syscall.EADDRINUSE
 	for _, addr := range j.cfg.Rendezvous {
 		l, err := hello.NewListener(j.listenOptions(bindAddress(addr)))
 		if err == nil {
@@ -35,6 +36,7 @@ func (j *joining) listenRendezvous(ctx context.Context) (*hello.Listener, error)
 			return l, nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
+			errors.As(err, &why)
 			busy = append(busy, err.Error())
 			continue
 		}
@@ -44,8 +46,8 @@ func (j *joining) listenRendezvous(ctx context.Context) (*hello.Listener, error)
 		}
 		busy = append(busy, fmt.Sprintf("%s is in use by %s", addr, owner))
 	}
-	return nil, fmt.Errorf("bootstrap: rank 0 cannot listen: %s; choose a free port, in HFREDUCE_RENDEZVOUS on all ranks: %w",
-		strings.Join(busy, "; "), syscall.EADDRINUSE)
+	return nil, fmt.Errorf("bootstrap: rank 0 cannot listen: %s; choose another port, in HFREDUCE_RENDEZVOUS on all ranks: %w",
+		strings.Join(busy, "; "), why)
 }
 
 // bindAddress is what rank 0 binds for a candidate: all addresses, because what the others call this host need not be

@@ -136,25 +136,35 @@ func (s *Session) Subscribe(call func(Event)) (cancel func()) { return s.events.
 // Exchange gives every member the parts of all members, in the order of members, which must be the same list of
 // distinct world ranks on all of them, this rank included. key (1 to 256 bytes) names the exchange and can be used once
 // by each rank. A part has at most 1 MiB, all together at most 256 MiB. It returns early if ctx ends, if a member is
-// lost (ErrPeerLost) or has closed (ErrClosed), or if the members' lists differ (ErrMismatch).
+// lost (ErrPeerLost) or has closed (ErrClosed), or if the members' lists differ (ErrMismatch). The error at the end of ctx names
+// the members that are missing, if the hub says so within half a second.
 func (s *Session) Exchange(ctx context.Context, key string, members []int, mine []byte) ([][]byte, error) {
 	wait, err := s.begin(key, members, mine)
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w", key, s.rank, err)
 	}
 	defer s.forget(key)
+	var r result
 	select {
-	case r := <-wait:
-		if r.failure != nil {
-			return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w", key, s.rank, r.failure)
-		}
-		if len(r.parts) != len(members) {
-			return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w: %d parts for %d members", key, s.rank, errFrame, len(r.parts), len(members))
-		}
-		return r.parts, nil
+	case r = <-wait:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("bootstrap: exchange %q of %s on rank %d: %w", key, FormatRanks(members), s.rank, context.Cause(ctx))
+		s.send(keyFrame(kindOverdue, key))
+		select {
+		case r = <-wait:
+		case <-time.After(lastWords):
+			r.failure = failuref(codeTimeout, "who is missing is not known")
+		}
+		if r.failure != nil {
+			return nil, fmt.Errorf("bootstrap: exchange %q of %s on rank %d: %s: %w", key, FormatRanks(members), s.rank, r.failure.text, context.Cause(ctx))
+		}
 	}
+	if r.failure != nil {
+		return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w", key, s.rank, r.failure)
+	}
+	if len(r.parts) != len(members) {
+		return nil, fmt.Errorf("bootstrap: exchange %q on rank %d: %w: %d parts for %d members", key, s.rank, errFrame, len(r.parts), len(members))
+	}
+	return r.parts, nil
 }
 
 // begin checks the arguments, registers the waiter and sends this rank's part.

@@ -102,15 +102,39 @@ func TestExchangeMembersDiffer(t *testing.T) {
 }
 
 func TestExchangeCancelled(t *testing.T) {
-	ss := world(t, job(t, 2))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	_, err := ss[0].Exchange(ctx, "k", []int{0, 1}, nil)
-	mustContain(t, err, `exchange "k" of ranks 0, 1 on rank 0`)
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
+	ss := world(t, job(t, 3))
+	all := []int{0, 1, 2}
+	for rank, missing := range []string{"ranks 1, 2", "rank 2"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := ss[rank].Exchange(ctx, "k", all, nil)
+		mustContain(t, err, fmt.Sprintf(`exchange "k" of ranks 0-2 on rank %d: waiting for %s: `, rank, missing))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
 	}
-	mustExchange(t, ss, "next", []int{0, 1})
+	if parts, err := ss[2].Exchange(t.Context(), "k", all, nil); err != nil || len(parts) != 3 { // what the others gave is there
+		t.Errorf("the last one got %d parts, %v", len(parts), err)
+	}
+	mustExchange(t, ss, "next", all)
+}
+
+// TestExchangeGivenUpWhenItEnds: the result may come when the caller's time is over, and is no failure then.
+func TestExchangeGivenUpWhenItEnds(t *testing.T) {
+	ss := world(t, job(t, 2))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 20 {
+		key, first := fmt.Sprint(i), make(chan error, 1)
+		go func() { _, err := ss[1].Exchange(t.Context(), key, []int{0, 1}, nil); first <- err }()
+		parts, err := ss[0].Exchange(ctx, key, []int{0, 1}, nil)
+		if err == nil && len(parts) != 2 || err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("got %d parts, %v", len(parts), err)
+		}
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestExchangeMemberGone(t *testing.T) {
