@@ -172,6 +172,77 @@ func roleGPUFree(ctx context.Context, c *Comm) error {
 	})
 }
 
+// roleGPUBlocks gathers and scatters, and checks what it gets. The blocks are of many chunks, so that a rank's GPU fills, or
+// drains, a part of the items only.
+func roleGPUBlocks(ctx context.Context, c *Comm) error {
+	return onGPU(c, func(g *gpuRank) error {
+		for round, count := range []int{1000, 20_000, 100_000} {
+			g.used = 0
+			if err := g.gather(ctx, c, round, count); err != nil {
+				return fmt.Errorf("gather: %w", err)
+			}
+			if err := g.scatter(ctx, c, round, count); err != nil {
+				return fmt.Errorf("scatter: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// gather gathers what the ranks give in a round, and checks it.
+func (g *gpuRank) gather(ctx context.Context, c *Comm, round, count int) error {
+	src, err := g.fill(c.Rank(), round, count)
+	if err != nil {
+		return err
+	}
+	dst, err := g.room(4 * count * c.WorldSize())
+	if err != nil {
+		return err
+	}
+	err = c.AllGather(ctx, Device(dst, count*c.WorldSize(), TypeUint32, g.stream), Device(src, count, TypeUint32, g.stream))
+	if err != nil {
+		return err
+	}
+	for r := range c.WorldSize() {
+		got, err := g.get(dst+cuda.Ptr(4*count*r), 4*count)
+		if err != nil {
+			return err
+		}
+		for i := range count {
+			if v := binary.LittleEndian.Uint32(got[4*i:]); v != produced(r, round, i) {
+				return fmt.Errorf("round %d: element %d of rank %d is %d, want %d", round, i, r, v, produced(r, round, i))
+			}
+		}
+	}
+	return nil
+}
+
+// scatter sums what the ranks give in a round, one block for each, and checks this rank's block.
+func (g *gpuRank) scatter(ctx context.Context, c *Comm, round, count int) error {
+	src, err := g.fill(c.Rank(), round, count*c.WorldSize())
+	if err != nil {
+		return err
+	}
+	dst, err := g.room(4 * count)
+	if err != nil {
+		return err
+	}
+	err = c.ReduceScatter(ctx, Device(dst, count, TypeUint32, g.stream), Device(src, count*c.WorldSize(), TypeUint32, g.stream), Sum)
+	if err != nil {
+		return err
+	}
+	got, err := g.get(dst, 4*count)
+	if err != nil {
+		return err
+	}
+	for i := range count {
+		if v, want := binary.LittleEndian.Uint32(got[4*i:]), summed(c.WorldSize(), round, c.Rank()*count+i); v != want {
+			return fmt.Errorf("round %d: element %d is %d, want %d", round, i, v, want)
+		}
+	}
+	return nil
+}
+
 func withCUDA(int) []string {
 	return []string{"HFREDUCE_CUDA=" + CUDAOn, "HFREDUCE_DEVICE_CHUNK_BYTES=1048576"}
 }
@@ -182,6 +253,24 @@ func TestDeviceProcesses(t *testing.T) {
 	for _, name := range []string{"1x1", "1x4", "2x2", "5on2"} {
 		t.Run(name, func(t *testing.T) {
 			for r, c := range spawnWith(t, "gpusum", layouts[name], withCUDA) {
+				if err := c.Wait(); err != nil {
+					t.Errorf("rank %d: %v: %s", r, err, c.out.String())
+				}
+			}
+		})
+	}
+}
+
+// TestDeviceProcessesOfBlocks: where a rank's GPU has nothing to copy for many items, the flag of the last one before them is
+// not held back by what comes after it. TestDeviceVariants repeats it with one queue, in which it would be.
+func TestDeviceProcessesOfBlocks(t *testing.T) {
+	needCUDA(t)
+	for _, name := range []string{"1x4", "5on2"} {
+		t.Run(name, func(t *testing.T) {
+			own := func(int) []string {
+				return []string{"HFREDUCE_CUDA=" + CUDAOn, "HFREDUCE_CHUNK_BYTES=4096", "HFREDUCE_DEVICE_CHUNK_BYTES=4096", "HFREDUCE_TIMEOUT=10s"}
+			}
+			for r, c := range spawnWith(t, "gpublocks", layouts[name], own) {
 				if err := c.Wait(); err != nil {
 					t.Errorf("rank %d: %v: %s", r, err, c.out.String())
 				}

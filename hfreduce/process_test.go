@@ -49,12 +49,13 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"path":   rolePath,
 	"idle":   roleUnused,
 	// with GPUs, in device_process_test.go
-	"gpusum":   roleGPUSum,
-	"gpuspin":  roleGPUSpin,
-	"gpufree":  roleGPUFree,
-	"gpuodd":   roleGPUOdd,
-	"gpulost":  roleGPULost,
-	"gpustray": roleGPUStray,
+	"gpusum":    roleGPUSum,
+	"gpuspin":   roleGPUSpin,
+	"gpufree":   roleGPUFree,
+	"gpuodd":    roleGPUOdd,
+	"gpulost":   roleGPULost,
+	"gpustray":  roleGPUStray,
+	"gpublocks": roleGPUBlocks,
 }
 
 func TestMain(m *testing.M) {

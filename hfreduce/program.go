@@ -173,6 +173,7 @@ func (g *gpu) drain(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
 // transfer gives the copies of g.runs between a buffer and the segment.
 func (g *gpu) transfer(l *lane, buffer cuda.Ptr, kind cuda.Kind, seq uint32) {
 	if len(g.runs) == 0 {
+		l.flush(&g.list) // there may be no next wait for long
 		return
 	}
 	l.begin(&g.list, seq)
