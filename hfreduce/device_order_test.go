@@ -250,3 +250,59 @@ func TestDeviceOneToEightRanksOnANode(t *testing.T) {
 		})
 	}
 }
+
+// TestDeviceSharedInputIsKept: a rank of which others still read what it shares in memory of Alloc does not return, although its
+// GPU has not copied an earlier result out, so that this rank is not through with that.
+func TestDeviceSharedInputIsKept(t *testing.T) {
+	o := Options{ChunkBytes: 1 << 16, DeviceChunkBytes: 1 << 16, DeviceSlots: 4, Fault: "pause=200ms rank=0 call=2 stage=reduce times=1"}
+	comms, gpus := newGPUWorld(t, blocks(2, 1), o)
+	const count = 1 << 14 // one item
+	g := gpus[1]
+	g.needHold(t)
+	memory, err := comms[1].Alloc(4 * count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := View[int32](memory)
+	shared[0] = 1
+	free, err := g.NewStream(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]int32, count)
+	each(t, comms, func(c *Comm) error {
+		if c.Rank() == 0 {
+			x := make([]int32, count)
+			if err := c.AllReduce(t.Context(), Host(first), Host(first), Sum); err != nil {
+				return err
+			}
+			if err := c.Reduce(t.Context(), Host(x), Host(x), Sum, 0); err != nil {
+				return err
+			}
+			if x[0] != 1 {
+				return fmt.Errorf("the sum is %d, want 1", x[0])
+			}
+			return nil
+		}
+		p, err := g.put(make([]byte, 8*count))
+		if err != nil {
+			return err
+		}
+		if err := g.hold(); err != nil {
+			return err
+		}
+		r, err := c.AllReduceAsync(Device(p+4*count, count, TypeInt32, g.stream), Device(p, count, TypeInt32, free), Sum)
+		if err != nil {
+			return err
+		}
+		time.AfterFunc(50*time.Millisecond, g.letGo)
+		if err := c.Reduce(t.Context(), Buffer{}, Host(shared[:count]), Sum, 0); err != nil {
+			return err
+		}
+		shared[0] = 1000 // it is the caller's again
+		return r.Wait(t.Context())
+	})
+	if err := g.DestroyStream(free); err != nil {
+		t.Error(err)
+	}
+}

@@ -159,8 +159,8 @@ func (e *Engine) finished() bool {
 	if e.more || e.short.open || e.settled != e.next {
 		return false
 	}
-	// Others may still read what this rank shares in place.
-	return e.op.SrcShare == NotShared || !before(e.mem.through(), e.head-1)
+	// Others may still read what this rank shares in place. The head may be behind, at what a device drains for earlier ones.
+	return e.op.SrcShare == NotShared || !before(e.mem.through(), e.next-1)
 }
 
 // advance does whatever can be done now and reports whether anything was. The links come last, so that what is granted
