@@ -119,3 +119,26 @@ func TestStaleWordsAreNotAhead(t *testing.T) {
 		}
 	}
 }
+
+// TestResultFollowsTheNumbers: a rank that takes nothing by its device for very long finds no result of an item that is yet to
+// come, and can still be released.
+func TestResultFollowsTheNumbers(t *testing.T) {
+	const stride = 1 << 28
+	w, rng := newStepped(t, []int{0, 0}, 4, 8192, 1024, true), rand.New(rand.NewPCG(1, 1))
+	for n := uint32(1); n < 1<<32-stride; n += stride {
+		for _, e := range w.engines { // as if as many items had been there
+			e.next, e.head, e.settled, e.opened = n, n, n, n
+			atomic.StoreUint32(e.mem.doneWord(e.local), n-1)
+		}
+		w.begin(rng, schedule.Barrier, 0, 0)
+		if err := w.run(t, rng, func() {}); err != nil {
+			t.Fatal(err)
+		}
+		for r, e := range w.engines {
+			word := atomic.LoadUint32(e.device.word(Result))
+			if !before(word, n) || before(word+releasedBy, n+1<<20) {
+				t.Fatalf("rank %d: the device that waits for item %d finds %d, and %d when it is released", r, n, word, word+releasedBy)
+			}
+		}
+	}
+}

@@ -122,6 +122,17 @@ func (d *device) raise(f DeviceFlag, n uint32) {
 	}
 }
 
+// staleBy is how far Result may stay behind the numbers: device and release compare with it, and wrap.
+const staleBy = 1 << 29
+
+// follow brings Result near the number of the next item, where the device has drained nothing for very long. The results of all
+// items before that one are there.
+func (d *device) follow(next uint32) {
+	if next-atomic.LoadUint32(d.word(Result)) > staleBy {
+		d.raise(Result, next-1)
+	}
+}
+
 // release lets the device pass all that it waits for in a direction, and will be given.
 func (d *device) release(way int) {
 	if d.released[way].Swap(true) {

@@ -31,6 +31,9 @@ func (e *Engine) Run(ctx context.Context, op *Op) error {
 func (e *Engine) start(op *Op) {
 	e.op = op
 	e.streamSums, e.streamCopies = op.streams()
+	if e.device != nil {
+		e.device.follow(e.next)
+	}
 	if e.takesShort(op) {
 		e.openShort(op)
 		return
