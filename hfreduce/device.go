@@ -263,10 +263,27 @@ func (c *Comm) drainDevices() {
 		c.devices.complete(c)
 	}
 	if err != nil {
-		if c.cause.Load() == nil {
-			c.failGPU(err)
-		}
+		c.settleDrain(err)
 		c.endDraining()
+	}
+}
+
+// settleDrain breaks the Comm for what was found between collectives: faults of the own GPU, which nobody else can see, or those
+// of others.
+func (c *Comm) settleDrain(err error) {
+	var (
+		stall *engine.StallError
+		gpu   *cuda.Error
+	)
+	switch {
+	case c.cause.Load() != nil:
+	case errors.As(err, &stall):
+		text := fmt.Sprintf("its GPU has not copied results out for %v (%s): what the stream of dst was given before the call, or the copies, have not been done", c.opts.Timeout, c.gpuAddress())
+		c.fail(verdict{Kind: verdictTimeout, Rank: c.members[c.rank], Text: text}, err)
+	case errors.As(err, &gpu):
+		c.failGPU(err)
+	default:
+		_ = c.settle(&c.call, c.stats.started.Load(), err)
 	}
 }
 

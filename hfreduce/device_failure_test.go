@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/cuda"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/internal/fakecuda"
 )
 
@@ -92,6 +93,92 @@ func TestDeviceTimeoutNamesTheGPU(t *testing.T) {
 	if err := gpus[1].Synchronize(gpus[1].stream); err != nil {
 		t.Error(err)
 	}
+}
+
+// lateDrains gives one sum whose result cannot be copied out on a rank, because the stream of dst is held. The others are done when
+// it returns. free is the stream of src there.
+func lateDrains(t *testing.T, comms []*Comm, gpus []*gpuRank, late, count int) (*Request, cuda.Stream) {
+	t.Helper()
+	gpus[late].needHold(t)
+	free, err := gpus[late].NewStream(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gpus[late].hold(); err != nil {
+		t.Fatal(err)
+	}
+	requests := make([]*Request, len(comms))
+	each(t, comms, func(c *Comm) error {
+		g, in := gpus[c.Rank()], gpus[c.Rank()].stream
+		if c.Rank() == late {
+			in = free
+		}
+		dst, src := Device(g.memory+cuda.Ptr(4*count), count, TypeInt32, g.stream), Device(g.memory, count, TypeInt32, in)
+		r, err := c.AllReduceAsync(dst, src, Sum)
+		if requests[c.Rank()] = r; err != nil || c.Rank() == late {
+			return err
+		}
+		return r.Wait(t.Context())
+	})
+	return requests[late], free
+}
+
+// endLate lets the stream of lateDrains go.
+func (g *gpuRank) endLate(t *testing.T, free cuda.Stream) {
+	t.Helper()
+	g.letGo()
+	if err := errors.Join(g.Synchronize(g.stream), g.DestroyStream(free)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeviceTimeoutOfDrains: results that a GPU does not copy out are a fault also when the rank's part is through but for that.
+func TestDeviceTimeoutOfDrains(t *testing.T) {
+	o := smallDeviceChunks
+	o.Timeout = 300 * time.Millisecond
+	for _, count := range []int{10, 2000} {
+		t.Run(fmt.Sprint(count), func(t *testing.T) {
+			comms, gpus := newGPUWorld(t, blocks(2, 1), o)
+			r, free := lateDrains(t, comms, gpus, 1, count)
+			defer gpus[1].endLate(t, free)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if err := r.Wait(ctx); !errors.Is(err, ErrTimeout) || !strings.Contains(err.Error(), "rank 1: its GPU has not copied") {
+				t.Errorf("the call ended with %v, want ErrTimeout, rank 1 and its GPU", err)
+			}
+		})
+	}
+}
+
+// TestDevicePeerLostWhileDraining breaks a link when nothing but a GPU's last copies is missing: that is no fault of the GPU.
+func TestDevicePeerLostWhileDraining(t *testing.T) {
+	nodeOf := blocks(2, 2)
+	_, gpus := newGPUWorld(t, nodeOf, smallDeviceChunks)
+	o := smallDeviceChunks
+	o.CUDA = CUDAOn
+	kept := make([]keptLinks, len(nodeOf))
+	comms := newWorldOverWith(t, nodeOf, o, func(rank int, inner transport.Transport) transport.Transport {
+		kept[rank].Transport = inner
+		return &kept[rank]
+	})
+	r, free := lateDrains(t, comms, gpus, 0, 2000)
+	defer gpus[0].endLate(t, free)
+	kept[1].links[0].(transport.Breaker).Break() // as if its process had ended
+	if err := r.Wait(t.Context()); !errors.Is(err, ErrPeerLost) || !strings.Contains(err.Error(), "rank 1 (host node1") {
+		t.Errorf("the call ended with %v, want ErrPeerLost and rank 1", err)
+	}
+}
+
+// keptLinks is a transport that keeps the links that it has made.
+type keptLinks struct {
+	transport.Transport
+	links []transport.Link
+}
+
+func (k *keptLinks) Connect(ctx context.Context, peer int, name string, cfg transport.LinkConfig) (transport.Link, error) {
+	l, err := k.Transport.Connect(ctx, peer, name, cfg)
+	k.links = append(k.links, l)
+	return l, err
 }
 
 // TestDeviceBuffersAreChecked lists what is refused before anything happens.

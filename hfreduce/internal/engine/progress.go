@@ -136,7 +136,7 @@ func (e *Engine) sleep(ctx context.Context, w *watch, done func() bool) error {
 		w.cancel = context.AfterFunc(ctx, bell.Ring)
 	}
 	timeout, stalled := w.left(&e.cfg)
-	if stalled && e.op != nil {
+	if stalled && (e.op != nil || e.Draining()) {
 		return e.stalled()
 	}
 	if e.awaitsDevice() {
