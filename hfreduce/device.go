@@ -195,7 +195,12 @@ func (c *Comm) runOrdered(r *Request) error {
 func (r *Request) await(c *Comm) error {
 	select {
 	case <-r.done:
+		return r.err
 	case <-r.ctx.Done():
+	}
+	select {
+	case <-r.done: // as well, and then nothing was cut short
+	default:
 		c.abandon(fmt.Sprintf("the context of %v ended: %v", &r.call, r.ctx.Err()), r.ctx.Err())
 		<-r.done
 	}

@@ -306,3 +306,20 @@ func TestDeviceSharedInputIsKept(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDeviceContextEndsWithTheCall: a context that ends when the result is there already breaks nothing.
+func TestDeviceContextEndsWithTheCall(t *testing.T) {
+	comms, _ := newGPUWorld(t, []int{0}, smallDeviceChunks)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := &Request{ctx: ended, done: make(chan struct{})}
+	close(r.done)
+	for range 100 {
+		if err := r.await(comms[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := comms[0].Barrier(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
