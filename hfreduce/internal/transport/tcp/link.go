@@ -185,7 +185,7 @@ func (l *Link) Close() error {
 	if !up {
 		return nil
 	}
-	if l.out.err == nil {
+	if l.out.err == nil && !l.out.owes() { // a message whose owner ends the link may be overwritten already
 		l.out.push(header{kind: kindClose}, nil)
 		l.send()
 	}

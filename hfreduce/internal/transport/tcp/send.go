@@ -187,6 +187,16 @@ func (s *sender) completions(ev []transport.Event) int {
 	return n
 }
 
+// owes reports whether there is a message that has not left entirely.
+func (s *sender) owes() bool {
+	for i := range s.n {
+		if s.at(i).head.kind == kindMessage {
+			return true
+		}
+	}
+	return false
+}
+
 // control returns the bytes that are still to be sent if these are control frames only: after them the peer knows that it
 // has got everything. Otherwise it returns nil.
 func (s *sender) control() []byte {

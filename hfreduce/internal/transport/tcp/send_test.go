@@ -192,3 +192,26 @@ func streamPair(t *testing.T, area []byte) (a, b *Link) {
 	until(t, "granted", func() bool { a.Poll(make([]transport.Event, 1)); return a.Limit() == 1 })
 	return a, b
 }
+
+// TestCloseSendsNoMessage: what was posted and not reported Sent does not leave with the end of the link, whose owner may have
+// lost the payload to others already.
+func TestCloseSendsNoMessage(t *testing.T) {
+	a, b := streamPair(t, make([]byte, 8))
+	payload := []byte{1, 2, 3, 4}
+	if err := a.Post(transport.Message{Payload: payload}); err != nil {
+		t.Fatal(err)
+	}
+	clear(payload)
+	a.Close()
+	var ev [1]transport.Event
+	until(t, "broken", func() bool {
+		n, err := b.Poll(ev[:])
+		if n > 0 {
+			t.Fatalf("%d bytes of a message arrived", ev[0].Bytes)
+		}
+		if errors.Is(err, transport.ErrPeerClosed) {
+			t.Fatal("the peer was told that everything had been sent")
+		}
+		return err != nil
+	})
+}
