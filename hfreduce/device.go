@@ -296,12 +296,16 @@ func (c *Comm) settleDrain(err error) {
 // unless the caller's stream holds them up or the GPU is lost.
 const releaseGrace = time.Second
 
+// severGrace is how long it waits before that for ranks of its node that may still send from slots: they take microseconds, unless
+// they are stopped or dead.
+const severGrace = 200 * time.Millisecond
+
 // endDraining ends all requests whose part in the engine has ended, because the Comm is broken.
 func (c *Comm) endDraining() {
 	d := &c.devices
 	if g := d.gpu.Load(); g != nil && !d.awaited {
 		d.awaited = true
-		severed := c.engine.Sever()
+		severed := c.engine.Sever(severGrace)
 		ctx, cancel := context.WithTimeout(context.Background(), releaseGrace)
 		idle, err := g.awaitIdle(ctx)
 		cancel()

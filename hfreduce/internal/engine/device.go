@@ -59,11 +59,16 @@ func (m *memory) deviceWord(local int, f DeviceFlag) *uint32 { return &m.deviceL
 
 func (m *memory) poisonWord() *uint32 { return (*uint32)(unsafe.Pointer(&m.base[m.poison])) }
 
+// severedWord returns where a local rank says that it sends nothing any more.
+func (m *memory) severedWord(local int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&m.base[m.severed+int64(local)*line]))
+}
+
 // device is what an engine knows of its device.
 type device struct {
 	flags      *deviceLines
 	released   [2]atomic.Bool // by direction: what the device waits for before it drains, and before it fills
-	adapters   atomic.Bool    // links read the slots by themselves: they must be closed before the device may fill them
+	adapters   atomic.Bool    // links read the slots by themselves: until they are closed, and not only when they are polled
 	runs       []Run          // scratch
 	given      uint32         // all ranks of the node have given what they give to items up to this one
 	slowest    int            // the local rank that had not given the next one
@@ -147,29 +152,55 @@ func (d *device) release(way int) {
 
 // ReleaseDevice lets the device come to an end with all that it has been given, without waiting for anything. It may then
 // overwrite what other ranks of the node still read: they find the mark that is left for them before they call a result
-// good. Where adapters read the slots by themselves it may only fill them after Sever. The engine must be broken. It may be
-// called from any goroutine.
+// good. Other nodes do not see the mark, so where there are any it may only fill slots after Sever. The engine must be
+// broken. It may be called from any goroutine.
 func (e *Engine) ReleaseDevice() {
 	if e.device == nil {
 		return
 	}
 	atomic.StoreUint32(e.mem.poisonWord(), 1)
 	e.device.release(drains)
-	if !e.device.adapters.Load() {
+	if len(e.cfg.Layout.Nodes) == 1 {
 		e.device.release(fills)
+		return
 	}
+	e.ringNode() // who sleeps with something to send looks up
 }
 
-// Sever completes ReleaseDevice, on the goroutine that runs the engine: it closes links whose adapters read the slots.
-func (e *Engine) Sever() (err error) {
+// Sever completes ReleaseDevice, on the goroutine that runs the engine: it closes the links, and waits until no rank of the
+// node sends from the slots any more. Ranks that are stopped or dead it awaits for patience.
+func (e *Engine) Sever(patience time.Duration) error {
 	if e.device == nil {
 		return nil
 	}
-	if e.device.adapters.Load() {
-		err = e.CloseLinks()
+	err := e.CloseLinks()
+	for deadline := time.Now().Add(patience); !e.nodeSevered() && time.Now().Before(deadline); {
+		time.Sleep(minDeviceNap)
 	}
 	e.device.release(fills)
 	return err
+}
+
+// nodeSevered reports whether no other rank of the node sends: each has found out that the communicator is broken, or is in no
+// collective, and will find out before it sends.
+func (e *Engine) nodeSevered() bool {
+	if len(e.cfg.Layout.Nodes) == 1 {
+		return true
+	}
+	for l := range e.localSize {
+		outside := Stage(atomic.LoadUint64(e.mem.stateWord(l))&(1<<stageBits-1)) == StageOutside
+		if l != e.local && !outside && atomic.LoadUint32(e.mem.severedWord(l)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// severs notes that this rank sends nothing any more.
+func (e *Engine) severs() {
+	if e.device != nil {
+		atomic.StoreUint32(e.mem.severedWord(e.local), 1)
+	}
 }
 
 // errPoisoned is the error of a rank whose result may be of overwritten inputs.

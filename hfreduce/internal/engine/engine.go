@@ -259,6 +259,7 @@ func (e *Engine) CloseLinks() error {
 		errs = append(errs, l.Close())
 	}
 	e.open, e.probers = nil, nil
+	e.severs()
 	return errors.Join(errs...)
 }
 

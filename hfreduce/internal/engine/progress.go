@@ -20,6 +20,9 @@ func (e *Engine) Run(ctx context.Context, op *Op) error {
 	if err != nil {
 		e.op = nil
 		e.Break(err)
+		if e.device != nil && !e.device.adapters.Load() {
+			e.severs()
+		}
 		return *e.cause.Load()
 	}
 	e.leaves()
@@ -189,6 +192,9 @@ func (e *Engine) work() (moved bool, err error) {
 	}
 	e.grant()
 	if e.device != nil {
+		if err := e.Sound(); err != nil {
+			return false, err
+		}
 		if moved, err = e.workDevice(); err != nil {
 			return moved, err
 		}
