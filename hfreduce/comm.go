@@ -253,7 +253,7 @@ func (c *Comm) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return ErrClosed
 	}
-	c.awaitOrdered(ctx)
+	ordered := c.awaitOrdered(ctx)
 	errs := []error{c.drain(ctx)}
 	c.seal()
 	if c.cause.Load() == nil {
@@ -266,8 +266,10 @@ func (c *Comm) Close(ctx context.Context) error {
 	c.deaf()
 	c.fabric.remove(c)
 	c.end(ErrClosed)
-	left := false // memory that a GPU may still touch
-	if g := c.devices.gpu.Load(); g != nil {
+	left := !ordered // memory that a GPU may still touch
+	if left {
+		errs = append(errs, fmt.Errorf("hfreduce: a call is still being given to the GPU of rank %d, so its memory stays mapped: %w", c.rank, ctx.Err()))
+	} else if g := c.devices.gpu.Load(); g != nil {
 		var err error
 		left, err = g.close(ctx)
 		errs = append(errs, err)

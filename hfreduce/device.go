@@ -146,10 +146,10 @@ func (c *Comm) startOrdered(r *Request) error {
 }
 
 // awaitOrdered waits, after the Comm was marked as closed, for calls that had passed their checks before: they are queued, and
-// the GPU has their part, when it returns; unless ctx has ended.
-func (c *Comm) awaitOrdered(ctx context.Context) {
+// the GPU has their part, when it returns; unless ctx has ended, and it reports false.
+func (c *Comm) awaitOrdered(ctx context.Context) bool {
 	if !c.devices.made {
-		return
+		return true
 	}
 	passed := make(chan struct{})
 	go func() {
@@ -157,10 +157,7 @@ func (c *Comm) awaitOrdered(ctx context.Context) {
 		c.devices.order.Lock()
 		defer c.devices.order.Unlock()
 	}()
-	select {
-	case <-passed:
-	case <-ctx.Done():
-	}
+	return within(ctx, passed)
 }
 
 // failGPU breaks the Comm because of CUDA.
@@ -355,6 +352,10 @@ func (c *Comm) gpuFor(k *call) (*gpu, error) {
 		var err error
 		if g, err = c.openGPU(ordinal); err != nil {
 			return nil, err
+		}
+		if c.closed.Load() { // meanwhile, and Close does not look again
+			users.add(ordinal, -1)
+			return nil, errors.Join(ErrClosed, g.free())
 		}
 		c.devices.gpu.Store(g)
 		go g.watch(c)

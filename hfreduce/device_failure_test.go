@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -282,6 +283,85 @@ func TestDeviceCloseLeavesWhatTheGPUMayTouch(t *testing.T) {
 		t.Error(err)
 	}
 	if err := errors.Join(left.free(), g.close()); err != nil { // for the other tests
+		t.Error(err)
+	}
+}
+
+// TestDeviceCloseWithoutTime closes communicators, broken ones too, with a context that is over: what an idle GPU holds is given
+// back all the same.
+func TestDeviceCloseWithoutTime(t *testing.T) {
+	gpus := needCUDA(t)
+	g, err := openGPURank(gpus-1, roomy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := smallDeviceChunks
+	o.CUDA = CUDAOn
+	before := cuda.Live()
+	for _, broken := range []bool{false, true} {
+		comms, err := NewLocal([]int{0}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := Device(g.memory, 20_000, TypeInt32, g.stream)
+		if err := comms[0].AllReduce(t.Context(), b, b, Sum); err != nil {
+			t.Fatal(err)
+		}
+		if broken {
+			comms[0].Abort(errors.New("no more"))
+		}
+		_ = comms[0].Close(over)
+		if after := cuda.Live(); !maps.Equal(before, after) {
+			t.Errorf("broken: %t: before there were %v, now there are %v", broken, before, after)
+		}
+	}
+	if err := g.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeviceCloseDuringTheFirstCall closes a communicator, in no time, while another goroutine's call makes its side of the GPU:
+// that is given back, and the memory that it pins is not unmapped before.
+func TestDeviceCloseDuringTheFirstCall(t *testing.T) {
+	gpus := needCUDA(t)
+	g, err := openGPURank(gpus-1, roomy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := smallDeviceChunks
+	o.CUDA = CUDAOn
+	comms, err := NewLocal([]int{0}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := cuda.Live()
+	called := make(chan error, 1)
+	users.mu.Lock() // the call stops there
+	go func() {
+		b := Device(g.memory, 20_000, TypeInt32, g.stream)
+		_, err := comms[0].AllReduceAsync(b, b, Sum)
+		called <- err
+	}()
+	for deadline := time.Now().Add(10 * time.Second); maps.Equal(before, cuda.Live()); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the call makes nothing on the GPU")
+		}
+	}
+	over, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := comms[0].Close(over); err == nil || !strings.Contains(err.Error(), "stays mapped") {
+		t.Errorf("Close gave %v, want that memory stays mapped", err)
+	}
+	users.mu.Unlock()
+	if err := <-called; !errors.Is(err, ErrClosed) {
+		t.Errorf("the call gave %v, want ErrClosed", err)
+	}
+	if after := cuda.Live(); !maps.Equal(before, after) {
+		t.Errorf("before there were %v, now there are %v", before, after)
+	}
+	if err := g.close(); err != nil {
 		t.Error(err)
 	}
 }

@@ -147,21 +147,40 @@ func (g *gpu) idle() (bool, error) {
 // idlePoll is how often a rank that has to wait for the GPU itself looks.
 const idlePoll = 200 * time.Microsecond
 
-// awaitIdle waits until the GPU has nothing left, is lost, or ctx ends. It asks from a goroutine of its own: CUDA may keep the
-// question waiting as long as the GPU.
+// lastLook is how long is still waited for what mostly takes microseconds, when a context has ended: for CUDA to say that the
+// GPU has nothing left, or for a call to be given to it.
+const lastLook = 100 * time.Millisecond
+
+// within waits for c until ctx ends, and then for lastLook.
+func within(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-c:
+		return true
+	case <-time.After(lastLook):
+		return false
+	}
+}
+
+// awaitIdle waits until the GPU has nothing left, is lost, or ctx ends; it has looked then. It asks from a goroutine of its
+// own: CUDA may keep the question waiting as long as the GPU.
 func (g *gpu) awaitIdle(ctx context.Context) (idle bool, err error) {
 	type answer struct {
 		idle bool
 		err  error
 	}
-	answers := make(chan answer, 1)
+	last, answered := answer{}, make(chan struct{})
 	go func() {
+		defer close(answered)
 		poll := time.NewTicker(idlePoll)
 		defer poll.Stop()
 		for {
-			idle, err := g.idle()
-			if idle || err != nil || ctx.Err() != nil {
-				answers <- answer{idle, err}
+			last.idle, last.err = g.idle()
+			if last.idle || last.err != nil || ctx.Err() != nil {
 				return
 			}
 			select {
@@ -170,12 +189,13 @@ func (g *gpu) awaitIdle(ctx context.Context) (idle bool, err error) {
 			}
 		}
 	}()
-	select {
-	case a := <-answers:
-		return a.idle, a.err
-	case <-ctx.Done():
+	if !within(ctx, answered) {
 		return false, ctx.Err()
 	}
+	if !last.idle && last.err == nil {
+		return false, ctx.Err()
+	}
+	return last.idle, last.err
 }
 
 // watchInterval is how often a rank whose GPU has something to do asks whether it is still alive: the words of one that is
@@ -215,11 +235,12 @@ func (g *gpu) watch(c *Comm) {
 // still touch is left as it is: the segment, too.
 func (g *gpu) close(ctx context.Context) (left bool, err error) {
 	users.add(g.device.Ordinal(), -1)
-	select {
-	case <-g.ended:
-	case <-ctx.Done(): // CUDA keeps watch waiting
+	idle, err := false, error(nil)
+	if within(ctx, g.ended) {
+		idle, err = g.awaitIdle(ctx)
+	} else { // CUDA keeps watch waiting
+		err = ctx.Err()
 	}
-	idle, err := g.awaitIdle(ctx)
 	var lost *cuda.Error
 	switch {
 	case idle:
