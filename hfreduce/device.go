@@ -235,7 +235,7 @@ func (d *devices) complete(c *Comm) {
 		}
 		if err := c.engine.Sound(); err != nil {
 			c.judged(report{Kind: verdictFault, Accused: -1, Text: err.Error()}, err)
-			r.err = &OpError{Op: r.call.kind.String(), Rank: c.rank, Err: *c.cause.Load()}
+			c.failSettled(r)
 		}
 		d.draining[0] = nil
 		d.draining = d.draining[1:]
@@ -313,11 +313,17 @@ func (c *Comm) endDraining() {
 	defer d.mu.Unlock()
 	for _, r := range d.draining {
 		if r.err == nil {
-			r.err = &OpError{Op: r.call.kind.String(), Rank: c.rank, Err: *c.cause.Load()}
+			c.failSettled(r)
 		}
 		close(r.done)
 	}
 	d.draining = nil
+}
+
+// failSettled makes a request fail that has been counted as one without error.
+func (c *Comm) failSettled(r *Request) {
+	r.err = &OpError{Op: r.call.kind.String(), Rank: c.rank, Err: *c.cause.Load()}
+	c.stats.failed(r.call.kind)
 }
 
 // gpuFor returns the Comm's GPU, which its first call with a device buffer decides, after checking a call's buffers.

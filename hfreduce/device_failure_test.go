@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/cuda"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/internal/fakecuda"
 )
@@ -284,6 +285,26 @@ func TestDeviceCloseLeavesWhatTheGPUMayTouch(t *testing.T) {
 	}
 	if err := errors.Join(left.free(), g.close()); err != nil { // for the other tests
 		t.Error(err)
+	}
+}
+
+// TestDeviceErrorsAreCounted: a call that fails when only its GPU's last copies are missing counts as one with an error.
+func TestDeviceErrorsAreCounted(t *testing.T) {
+	comms, gpus := newGPUWorld(t, []int{0}, smallDeviceChunks)
+	r, free := lateDrains(t, comms, gpus, 0, 2000)
+	defer gpus[0].endLate(t, free)
+	count := func() CollectiveStats { return comms[0].Stats().Collectives[schedule.AllReduce] }
+	for deadline := time.Now().Add(10 * time.Second); count().Calls == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the engine's part does not end")
+		}
+	}
+	comms[0].Abort(errors.New("enough"))
+	if err := r.Wait(t.Context()); !errors.Is(err, ErrAborted) {
+		t.Errorf("the call ended with %v, want ErrAborted", err)
+	}
+	if s := count(); s.Calls != 1 || s.Errors != 1 {
+		t.Errorf("%d calls and %d errors are counted, want 1 and 1", s.Calls, s.Errors)
 	}
 }
 

@@ -99,6 +99,9 @@ func (s *counters) end(kind schedule.Collective, bytes int64, took time.Duration
 	}
 }
 
+// failed counts the error of a call that has ended without one, but for its GPU's last copies.
+func (s *counters) failed(kind schedule.Collective) { s.kinds[kind].errors.Add(1) }
+
 // bucketOf returns the index of the first bucket whose bound is not below d; bucket b ends at 2^b * 1.024 us.
 func bucketOf(d time.Duration) int {
 	if d <= 1<<bucketShift {
