@@ -4,7 +4,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -57,13 +56,6 @@ func (m *memory) deviceLines(local int) *deviceLines {
 // deviceWord returns what the device of a local rank writes.
 func (m *memory) deviceWord(local int, f DeviceFlag) *uint32 { return &m.deviceLines(local).device[f] }
 
-func (m *memory) poisonWord() *uint32 { return (*uint32)(unsafe.Pointer(&m.base[m.poison])) }
-
-// severedWord returns where a local rank says that it sends nothing any more.
-func (m *memory) severedWord(local int) *uint32 {
-	return (*uint32)(unsafe.Pointer(&m.base[m.severed+int64(local)*line]))
-}
-
 // device is what an engine knows of its device.
 type device struct {
 	flags      *deviceLines
@@ -102,31 +94,6 @@ func (d *device) reached(f DeviceFlag, n uint32) bool {
 	return !before(atomic.LoadUint32(d.word(f)), n)
 }
 
-// releasedBy is added to a word when the device shall wait for it no more.
-const releasedBy = 1 << 30
-
-// The directions of device.released.
-const (
-	drains = iota
-	fills
-)
-
-// direction returns which one a word of the engine belongs to.
-func direction(f DeviceFlag) int {
-	if f == Open || f == BounceOpen {
-		return fills
-	}
-	return drains
-}
-
-// raise lets the device pass a number.
-func (d *device) raise(f DeviceFlag, n uint32) {
-	atomic.StoreUint32(d.word(f), n)
-	if d.released[direction(f)].Load() {
-		atomic.StoreUint32(d.word(f), n+releasedBy)
-	}
-}
-
 // staleBy is how far Result may stay behind the numbers: device and release compare with it, and wrap.
 const staleBy = 1 << 29
 
@@ -136,82 +103,6 @@ func (d *device) follow(next uint32) {
 	if next-atomic.LoadUint32(d.word(Result)) > staleBy {
 		d.raise(Result, next-1)
 	}
-}
-
-// release lets the device pass all that it waits for in a direction, and will be given.
-func (d *device) release(way int) {
-	if d.released[way].Swap(true) {
-		return
-	}
-	for f := Open; f <= BounceResult; f++ {
-		if direction(f) == way {
-			atomic.AddUint32(d.word(f), releasedBy)
-		}
-	}
-}
-
-// ReleaseDevice lets the device come to an end with all that it has been given, without waiting for anything. It may then
-// overwrite what other ranks of the node still read: they find the mark that is left for them before they call a result
-// good. Other nodes do not see the mark, so where there are any it may only fill slots after Sever. The engine must be
-// broken. It may be called from any goroutine.
-func (e *Engine) ReleaseDevice() {
-	if e.device == nil {
-		return
-	}
-	atomic.StoreUint32(e.mem.poisonWord(), 1)
-	e.device.release(drains)
-	if len(e.cfg.Layout.Nodes) == 1 {
-		e.device.release(fills)
-		return
-	}
-	e.ringNode() // who sleeps with something to send looks up
-}
-
-// Sever completes ReleaseDevice, on the goroutine that runs the engine: it closes the links, and waits until no rank of the
-// node sends from the slots any more. Ranks that are stopped or dead it awaits for patience.
-func (e *Engine) Sever(patience time.Duration) error {
-	if e.device == nil {
-		return nil
-	}
-	err := e.CloseLinks()
-	for deadline := time.Now().Add(patience); !e.nodeSevered() && time.Now().Before(deadline); {
-		time.Sleep(minDeviceNap)
-	}
-	e.device.release(fills)
-	return err
-}
-
-// nodeSevered reports whether no other rank of the node sends: each has found out that the communicator is broken, or is in no
-// collective, and will find out before it sends.
-func (e *Engine) nodeSevered() bool {
-	if len(e.cfg.Layout.Nodes) == 1 {
-		return true
-	}
-	for l := range e.localSize {
-		outside := Stage(atomic.LoadUint64(e.mem.stateWord(l))&(1<<stageBits-1)) == StageOutside
-		if l != e.local && !outside && atomic.LoadUint32(e.mem.severedWord(l)) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// severs notes that this rank sends nothing any more.
-func (e *Engine) severs() {
-	if e.device != nil {
-		atomic.StoreUint32(e.mem.severedWord(e.local), 1)
-	}
-}
-
-// errPoisoned is the error of a rank whose result may be of overwritten inputs.
-var errPoisoned = errors.New("engine: another rank of this node broke the communicator")
-
-// Sound reports, with an error, that data read before this call may have been overwritten.
-func (e *Engine) Sound() error {
-	if e.device != nil && atomic.LoadUint32(e.mem.poisonWord()) != 0 {
-		return errPoisoned
-	}
-	return nil
 }
 
 // beginTransfers notes what the device has to do for an item.

@@ -259,7 +259,7 @@ func (e *Engine) CloseLinks() error {
 		errs = append(errs, l.Close())
 	}
 	e.open, e.probers = nil, nil
-	e.severs()
+	e.maySend(false)
 	return errors.Join(errs...)
 }
 

@@ -37,7 +37,7 @@ const phases = 3
 // and, where ranks have devices:
 //
 //	poison    line            set once a rank's device may overwrite slots that others still read
-//	severed   [local] line    set once a rank sends nothing any more, since the communicator is broken
+//	sends     [local] line    whether a rank may send from the slots: it is in a collective, or its links are open after a fault
 //	device    [local][2] line flags between a rank and its device
 //	bounces   [local][8][2] flatMax  what a device gives to a small reduction, and takes from it
 //
@@ -54,7 +54,7 @@ type Geometry struct {
 	bells, states, flat, done, ready, reduced int64
 	inputs, results, partials, areas          int64
 	exchanged                                 int64
-	poison, severed, device, bounces          int64
+	poison, sends, device, bounces            int64
 	sums                                      int64
 	bytes                                     int64
 }
@@ -90,7 +90,7 @@ func NewGeometry(local, shards, slots int, chunk, flat int64, x schedule.Exchang
 func (g Geometry) WithDevices() Geometry {
 	g.devices = true
 	g.poison = g.bytes
-	g.severed = g.poison + line
+	g.sends = g.poison + line
 	g.device = g.poison + roundUp(int64(1+g.local)*line, page)
 	g.bounces = g.device + roundUp(int64(g.local)*2*line, page)
 	g.bytes = g.bounces + int64(g.local)*bounceAreas*2*g.flatStride()

@@ -21,10 +21,11 @@ func (e *Engine) Run(ctx context.Context, op *Op) error {
 		e.op = nil
 		e.Break(err)
 		if e.device != nil && !e.device.adapters.Load() {
-			e.severs()
+			e.maySend(false)
 		}
 		return *e.cause.Load()
 	}
+	e.maySend(false)
 	e.leaves()
 	e.op = nil
 	return nil
@@ -36,6 +37,7 @@ func (e *Engine) start(op *Op) {
 	e.streamSums, e.streamCopies = op.streams()
 	if e.device != nil {
 		e.device.follow(e.next)
+		e.maySend(true)
 	}
 	if e.takesShort(op) {
 		e.openShort(op)

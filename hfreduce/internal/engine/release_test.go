@@ -18,7 +18,7 @@ func TestReleaseWaitsForTheNode(t *testing.T) {
 	a, b := w.engines[0], w.engines[1]
 	w.begin(rand.New(rand.NewPCG(1, 1)), schedule.Broadcast, 20_000, 0)
 	const far = 1 << 20
-	b.Enter(1)
+	b.maySend(true)
 	a.Break(errors.New("enough"))
 	a.ReleaseDevice()
 	if !a.device.reached(Result, far) || a.device.reached(Open, far) {
@@ -44,7 +44,7 @@ func TestReleaseGoesAroundTheDead(t *testing.T) {
 	for _, inside := range []bool{false, true} {
 		w := newStepped(t, []int{0, 0, 1, 1}, 4, 8192, 1024, true)
 		if inside {
-			w.engines[1].Enter(1)
+			w.engines[1].maySend(true)
 		}
 		a := w.engines[0]
 		a.Break(errors.New("enough"))
