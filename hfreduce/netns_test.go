@@ -249,6 +249,35 @@ func partition(t *testing.T, f breakage, role string, bound time.Duration) {
 	})
 }
 
+// TestNetnsHubHostLost cuts off the host of rank 0 and two more. The others go on soon: they do not wait for one of that host's
+// ranks after the other to take rank 0's place.
+func TestNetnsHubHostLost(t *testing.T) {
+	t.Parallel()
+	const bound = 2 * time.Second
+	l := newLAN(t, 3, false)
+	children := l.spawn("shrink", []int{0, 0, 0, 1, 2}, "HFREDUCE_HEARTBEAT_TIMEOUT="+bound.String())
+	for r, c := range children {
+		expect(t, r, c, "running 5")
+	}
+	cut := time.Now()
+	breakages[1].cut(l, 0)
+	for r := 3; r < 5; r++ {
+		if c := children[r]; !c.lines.Scan() || !strings.HasPrefix(c.lines.Text(), ErrPeerLost.Error()) {
+			t.Errorf("rank %d said %q; %s", r, c.lines.Text(), c.out.String())
+		}
+		expect(t, r, children[r], "running 2")
+		took := time.Since(cut)
+		t.Logf("rank %d went on after %v", r, took.Round(time.Millisecond))
+		if took > bound+10*time.Second { // of which half is one try at that host
+			t.Errorf("rank %d went on after %v, with a HeartbeatTimeout of %v", r, took, bound)
+		}
+	}
+	for _, c := range children {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}
+}
+
 // TestNetnsPathLost: two hosts cannot reach each other any more, and both reach rank 0. All ranks must hear of it, and of
 // which path it is.
 func TestNetnsPathLost(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
 // When the hub is lost, the lowest rank that is not takes its place on its own port, and the others come over to it: those
@@ -23,6 +24,7 @@ import (
 var (
 	errCutOff = errors.New("this rank is cut off from the others")
 	errNotHub = errors.New("this rank is not the control channel's hub, and has not lost it")
+	errNoHost = errors.New("its host did not answer")
 )
 
 // succeed finds the hub that follows one whose connection has ended, and returns the way to it; nil if this rank is closing
@@ -63,9 +65,30 @@ func (s *Session) succeed(w *wire, cause error) *wire {
 		s.mu.Unlock()
 		s.log.Warn("bootstrap: the next hub is lost, too", "rank", s.rank, "hub", s.peers[next].String(), "cause", err)
 		s.events.publish(s.event(PeerLost, next, fmt.Sprintf("it did not take the place of rank %d: %v", gone, err)))
+		if errors.Is(err, errNoHost) {
+			s.loseNode(next, err.Error())
+		}
 	}
 	s.breakOff(failuref(codeClosed, "the session is closed"))
 	return nil
+}
+
+// loseNode counts the ranks of a rank's node as lost, too: its host did not answer, and to try each of them takes as long again.
+func (s *Session) loseNode(rank int, how string) {
+	if s.peers[rank].HostID == s.peers[s.rank].HostID {
+		return
+	}
+	for mate := range s.peers {
+		s.mu.Lock()
+		fresh := s.peers[mate].HostID == s.peers[rank].HostID && !s.lost[mate]
+		if fresh {
+			s.lost[mate] = true
+		}
+		s.mu.Unlock()
+		if fresh {
+			s.events.publish(s.event(PeerLost, mate, fmt.Sprintf("it is on the host of rank %d: %s", rank, how)))
+		}
+	}
 }
 
 // successor returns the lowest rank that is not known to be lost; this one is not.
@@ -80,7 +103,8 @@ func (s *Session) successor() int {
 	return s.rank
 }
 
-// comeOver returns a connection to the next hub, which may be this rank. errCutOff says that the next hub is there and no hub.
+// comeOver returns a connection to the next hub, which may be this rank. errCutOff says that the next hub is there and no hub,
+// errNoHost that nothing came back from its host.
 func (s *Session) comeOver(next int) (net.Conn, error) {
 	if next == s.rank {
 		return s.takeOver(), nil
@@ -89,14 +113,18 @@ func (s *Session) comeOver(next int) (net.Conn, error) {
 	defer cancel()
 	h := hello.Hello{Purpose: hello.Control, PeerRank: next, Token: s.claim()}
 	var t attempts
+	began := time.Now()
 	for pause := firstBackoff; ; pause = min(2*pause, s.cfg.pace.backoff) {
-		conn, err := s.reach(ctx, next, h)
+		conn, heard, err := s.reach(ctx, next, h)
+		t.heard = t.heard || heard
 		switch {
 		case err == nil:
 			return conn, nil
 		case ctx.Err() != nil:
 			t.failed = err
 			return nil, t.outcome(time.Now(), s.cfg.pace.attempt)
+		case !t.heard && time.Since(began) >= s.cfg.pace.attempt:
+			return nil, fmt.Errorf("%w: %w", errNoHost, err)
 		case errors.Is(err, syscall.ECONNREFUSED): // its process is gone
 			return nil, err
 		case errors.Is(err, hello.ErrRefused):
@@ -122,32 +150,43 @@ type attempts struct {
 	refused error // the last answer: that the rank is there, and no hub
 	at      time.Time
 	failed  error // the last try without an answer
+	heard   bool  // its host has said something to one of them, if only that nobody listens
 }
 
 // outcome is what all tries come to when their time is over, nil if there was none. The last one may have failed for that reason
 // alone: a rank that has answered within the time of one try is there.
 func (t *attempts) outcome(now time.Time, try time.Duration) error {
+	if t.failed != nil && !t.heard {
+		return fmt.Errorf("%w: %w", errNoHost, t.failed)
+	}
 	if t.refused != nil && (t.failed == nil || now.Sub(t.at) < try) {
 		return t.refused
 	}
 	return t.failed
 }
 
-// reach tries a rank's addresses in turn.
-func (s *Session) reach(ctx context.Context, rank int, h hello.Hello) (conn net.Conn, err error) {
-	id := s.cfg.identity()
-	id.Rank = s.rank
+// reach tries a rank's addresses in turn. heard is whether anything came back from one of them.
+func (s *Session) reach(ctx context.Context, rank int, h hello.Hello) (conn net.Conn, heard bool, err error) {
+	d := hello.Dialer{Identity: s.cfg.identity(), Timeout: s.cfg.pace.attempt}
+	d.Identity.Rank = s.rank
 	err = errors.New("no address of it is known")
 	for _, addr := range s.peers[rank].Addrs {
-		if conn, _, err = hello.Dial(ctx, addr.String(), id, h); err == nil {
+		if conn, _, err = d.Dial(ctx, addr.String(), h); err == nil {
 			tune(conn, s.cfg.Heartbeat)
-			return conn, nil
+			return conn, true, nil
 		}
+		heard = heard || !unanswered(err)
 		if errors.Is(err, hello.ErrRefused) {
-			return nil, err
+			return nil, heard, err
 		}
 	}
-	return nil, err
+	return nil, heard, err
+}
+
+// unanswered reports whether the error of a hello is that nothing came back from the other host, not even a refusal.
+func unanswered(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial" && (op.Timeout() || pulse.Cut(op))
 }
 
 // takeOver makes this rank the hub and returns its own way to it.

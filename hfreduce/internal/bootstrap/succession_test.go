@@ -7,10 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/internal/testcert"
@@ -218,15 +223,85 @@ func TestOutcomeOfTries(t *testing.T) {
 		want  error
 	}{
 		{attempts{}, try, nil},
-		{attempts{failed: failed}, 2 * try, failed},
-		{attempts{refused: refused, at: begin}, 2 * try, refused},
-		{attempts{refused: refused, at: begin, failed: failed}, time.Second, refused},
-		{attempts{refused: refused, at: begin, failed: failed}, 2 * try, failed},
+		{attempts{failed: failed}, 2 * try, errNoHost},
+		{attempts{failed: failed, heard: true}, 2 * try, failed},
+		{attempts{refused: refused, at: begin, heard: true}, 2 * try, refused},
+		{attempts{refused: refused, at: begin, failed: failed, heard: true}, time.Second, refused},
+		{attempts{refused: refused, at: begin, failed: failed, heard: true}, 2 * try, failed},
 	} {
-		if got := c.tries.outcome(begin.Add(c.after), try); got != c.want {
+		if got := c.tries.outcome(begin.Add(c.after), try); !errors.Is(got, c.want) || errors.Is(got, errNoHost) != (c.want == errNoHost) {
 			t.Errorf("%+v come to %v after %v, want %v", c.tries, got, c.after, c.want)
 		}
 	}
+}
+
+// twoNodes joins five ranks, of which 0, 1 and 2 are on node a and 3 and 4 on b.
+func twoNodes(t *testing.T, cfg Config) []*Session {
+	t.Helper()
+	var cfgs []Config
+	for rank := range cfg.WorldSize {
+		c := cfg.rankOf(rank)
+		c.Node = []string{"a", "a", "a", "b", "b"}[rank]
+		cfgs = append(cfgs, c)
+	}
+	return sessions(t, joinAll(t.Context(), cfgs...))
+}
+
+// TestSilentHostOfTheNextHub: the hub's process ends, and the host of the next one does not answer. The ranks behind that on its node
+// are not tried as well, and the others go on.
+func TestSilentHostOfTheNextHub(t *testing.T) {
+	cfg := job(t, 5)
+	cfg.pace.attempt = time.Second
+	ss := twoNodes(t, cfg)
+	silent := silentPort(t)
+	var events []chan Event
+	for _, s := range ss[3:] {
+		events = append(events, watch(s))
+		for rank := 1; rank < 3; rank++ {
+			s.peers[rank].Addrs = []netip.AddrPort{silent}
+		}
+	}
+	ss[0].cut()
+	for i, c := range events {
+		for lost := range 3 {
+			if e := until(t, c, PeerLost); e.Rank != lost || lost == 2 && !strings.HasPrefix(e.Text, "it is on the host of rank 1: its host did not answer: ") {
+				t.Errorf("rank %d heard %+v", 3+i, e)
+			}
+		}
+	}
+	mustExchange(t, ss[3:], "by themselves", []int{3, 4})
+	for i, r := range mustCallRoll(t, ss[3:], "roll", []int{0, 1, 2, 3, 4}) {
+		if !slices.Equal(r.Ranks, []int{3, 4}) {
+			t.Errorf("rank %d: the roll is %v", 3+i, r)
+		}
+	}
+}
+
+// silentPort returns an address at which nobody answers a connection, not even by a refusal: the kernel's queue there is full.
+func silentPort(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
+	for range 10 {
+		conn, err := net.DialTimeout("tcp", addr.String(), 200*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	t.Fatal("the queue does not get full")
+	return addr
 }
 
 // TestRollCallsOfTwoHubsDiffer: what is named by the epoch is not named twice when the hub is lost between two calls of one key.

@@ -59,7 +59,7 @@ func (s *Session) summon() {
 		wg.Go(func() {
 			for rank := range ranks {
 				h := hello.Hello{Purpose: hello.Control, PeerRank: rank, Token: token}
-				if conn, err := s.reach(ctx, rank, h); err == nil { // it is to refuse
+				if conn, _, err := s.reach(ctx, rank, h); err == nil { // it is to refuse
 					conn.Close()
 				}
 			}
