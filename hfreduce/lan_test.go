@@ -79,6 +79,17 @@ func (l *lan) address(i int) string {
 	return fmt.Sprintf("10.77.0.%d", i+1)
 }
 
+// addBridges gives each host a bridge with the same address, as Docker does.
+func (l *lan) addBridges(address string) {
+	l.t.Helper()
+	for i := range l.hosts {
+		h := l.host(i)
+		l.ip("-n", h, "link", "add", "docker0", "type", "bridge")
+		l.ip("-n", h, "addr", "add", address, "dev", "docker0")
+		l.ip("-n", h, "link", "set", "docker0", "up")
+	}
+}
+
 // ip runs iproute2's ip.
 func (l *lan) ip(args ...string) {
 	l.t.Helper()

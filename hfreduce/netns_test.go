@@ -114,6 +114,16 @@ func rolePause(ctx context.Context, c *Comm) error {
 	return nil
 }
 
+// roleLate waits for a line before it sums, so that links are made then.
+func roleLate(ctx context.Context, c *Comm) error {
+	fmt.Println("running")
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		return err
+	}
+	_, err := sumRound(ctx, c, vector(), 0, 0)
+	return ended(err)
+}
+
 // rolePath measures the link from rank 1 to rank 2 for as long as that goes.
 func rolePath(ctx context.Context, c *Comm) error {
 	test := LinkTest{From: 1, To: 2, Mode: LinkBoth, Sizes: []int{1 << 20}, Window: 4, Iters: 10}
@@ -279,13 +289,14 @@ func TestNetnsHubHostLost(t *testing.T) {
 }
 
 // TestNetnsPathLost: two hosts cannot reach each other any more, and both reach rank 0. All ranks must hear of it, and of
-// which path it is.
+// which path it is. All hosts have the same address on a bridge, as for containers, at which each finds nobody but itself.
 func TestNetnsPathLost(t *testing.T) {
-	for _, role := range []string{"steady", "pause", "path"} {
+	for _, role := range []string{"steady", "pause", "path", "late"} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			const bound = 2 * time.Second
 			l := newLAN(t, 3, false)
+			l.addBridges("172.17.0.1/16")
 			children := l.spawn(role, []int{0, 1, 2}, "HFREDUCE_HEARTBEAT_TIMEOUT="+bound.String())
 			awaitRunning(t, children)
 			cut := time.Now()

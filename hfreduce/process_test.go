@@ -46,6 +46,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	// in network namespaces, in netns_test.go
 	"steady": roleSteady,
 	"pause":  rolePause,
+	"late":   roleLate,
 	"path":   rolePath,
 	"idle":   roleUnused,
 	// with GPUs, in device_process_test.go

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/hfreduce/hfreduce/internal/cpus"
 )
@@ -115,6 +116,31 @@ func (a *arrival) peer(rank int, oneHost bool, seen netip.Addr) PeerInfo {
 	}
 	slices.SortStableFunc(p.Addrs, func(x, y netip.AddrPort) int { return promise(y, seen) - promise(x, seen) })
 	return p
+}
+
+// dialable returns the peers as this rank is to dial them: without addresses that it has itself, for ranks that are known to have
+// another network. Each host has the same one on the bridge of its containers (docker0, virbr0); who answers there, if only by a
+// refusal, is this host, and it would be taken for the peer's answer.
+func dialable(peers []PeerInfo, self int) []PeerInfo {
+	me, own := &peers[self], map[netip.Addr]bool{}
+	for _, a := range me.Addrs {
+		own[a.Addr()] = true
+	}
+	out := slices.Clone(peers)
+	for rank := range out {
+		p := &out[rank]
+		others := slices.DeleteFunc(slices.Clone(p.Addrs), func(a netip.AddrPort) bool { return own[a.Addr()] })
+		if p.apart(me) && len(others) > 0 {
+			p.Addrs = others
+		}
+	}
+	return out
+}
+
+// apart reports whether two ranks are known to have different networks. Config.Node may hide it.
+func (p *PeerInfo) apart(q *PeerInfo) bool {
+	real := func(p *PeerInfo) bool { return strings.HasPrefix(p.HostID, p.Seat.Machine+"/") }
+	return p.Seat.Machine != q.Seat.Machine || p.HostID != q.HostID && real(p) && real(q)
 }
 
 // promise ranks a candidate, higher is better.

@@ -120,6 +120,39 @@ func TestPeerAddresses(t *testing.T) {
 	}
 }
 
+// An address that every host has leads to the own one, unless the peer is there, too.
+func TestDialable(t *testing.T) {
+	const bridge = "172.17.0.1:5"
+	peer := func(machine, hostID, addrs string) PeerInfo {
+		p := PeerInfo{HostID: hostID, Seat: Seat{Machine: machine}}
+		for _, a := range strings.Fields(addrs) {
+			p.Addrs = append(p.Addrs, netip.MustParseAddrPort(a))
+		}
+		return p
+	}
+	for name, c := range map[string]struct {
+		me, other PeerInfo
+		want      string
+	}{
+		"hosts":                  {peer("a", "a/1", "10.0.0.1:5 "+bridge), peer("b", "b/1", bridge+" 10.0.0.2:5"), "[10.0.0.2:5]"},
+		"hosts with names":       {peer("a", "x", "10.0.0.1:5 "+bridge), peer("b", "y", "10.0.0.2:5 "+bridge), "[10.0.0.2:5]"},
+		"containers":             {peer("a", "a/1", "10.0.0.1:5 "+bridge), peer("a", "a/2", "10.0.0.2:5 "+bridge), "[10.0.0.2:5]"},
+		"virtual nodes":          {peer("a", "x", "10.0.0.1:5"), peer("a", "y", "10.0.0.1:6"), "[10.0.0.1:6]"},
+		"one of them with name":  {peer("a", "x", "10.0.0.1:5"), peer("a", "a/1", "10.0.0.1:6"), "[10.0.0.1:6]"},
+		"one host":               {peer("a", "a/1", "127.0.0.1:5 10.0.0.1:5"), peer("a", "a/1", "127.0.0.1:6 10.0.0.1:6"), "[127.0.0.1:6 10.0.0.1:6]"},
+		"no other, so try it":    {peer("a", "a/1", "10.0.0.1:5"), peer("b", "b/1", "10.0.0.1:6"), "[10.0.0.1:6]"},
+		"nothing in common, too": {peer("a", "a/1", "10.0.0.1:5"), peer("b", "b/1", "10.0.0.2:6 "+bridge), "[10.0.0.2:6 172.17.0.1:5]"},
+	} {
+		peers := []PeerInfo{c.other, c.me}
+		if got := fmt.Sprint(dialable(peers, 1)[0].Addrs); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+		if got := dialable(peers, 1)[1].Addrs; !slices.Equal(got, c.me.Addrs) || len(peers[0].Addrs) != len(c.other.Addrs) {
+			t.Errorf("%s: the own addresses are %v now, those of the table %v", name, got, peers[0].Addrs)
+		}
+	}
+}
+
 // A job over several hosts in which a rank has only loopback fails for all, and says whom to look at.
 func TestHubRankWithoutNetwork(t *testing.T) {
 	a := newArrivals(t, 3)

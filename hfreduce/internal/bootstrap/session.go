@@ -57,7 +57,7 @@ type result struct {
 
 func newSession(j *joining, peers []PeerInfo) *Session {
 	s := &Session{
-		rank: j.cfg.Rank, cfg: j.cfg, peers: peers, log: j.cfg.Logger, listener: j.listener, hub: j.hub, wire: j.wire,
+		rank: j.cfg.Rank, cfg: j.cfg, peers: dialable(peers, j.cfg.Rank), log: j.cfg.Logger, listener: j.listener, hub: j.hub, wire: j.wire,
 		events: newEvents(), ended: make(chan struct{}), dispatched: make(chan struct{}),
 		lost: map[int]bool{}, reports: map[string][]byte{}, judged: map[string]bool{}, calls: map[string]*calling{},
 		waiters: map[string]chan result{}, used: map[string]bool{}, closed: make(chan struct{}),
