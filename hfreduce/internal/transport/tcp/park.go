@@ -167,7 +167,7 @@ func (t *Transport) park(at place, conn net.Conn) {
 		conn.Close()
 		return
 	}
-	conn.SetReadDeadline(time.Now().Add(t.cfg.ParkTimeout))
+	conn.SetReadDeadline(t.parkedUntil())
 	p := &parked{conn: conn, free: make(chan struct{})}
 	if err := t.lot.put(at, p); err != nil {
 		t.log.Warn("tcp: connection closed", "peer", at.rank, "error", err)
@@ -198,6 +198,14 @@ func (t *Transport) park(at place, conn net.Conn) {
 	case !expired:
 		p.err = fmt.Errorf("tcp: the dialer went away: %w", err)
 	}
+}
+
+// parkedUntil returns when a connection that is parked now expires, the zero time for never.
+func (t *Transport) parkedUntil() (end time.Time) {
+	if t.cfg.ParkTimeout > 0 {
+		end = time.Now().Add(t.cfg.ParkTimeout)
+	}
+	return end
 }
 
 // fetch waits for the connection that the peer dials.

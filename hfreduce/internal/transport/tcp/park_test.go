@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -84,6 +85,28 @@ func TestParkExpires(t *testing.T) {
 	}
 	isClosed(t, conn)
 	until(t, "empty", func() bool { return w.parked(1) == 0 })
+}
+
+// TestParkWaitsForLateRank: how late a rank may be for a link is for those to say who wait for it.
+func TestParkWaitsForLateRank(t *testing.T) {
+	w := newWorld(t, 2, "127.0.0.1", nil)
+	if end := w.transports[1].parkedUntil(); !end.IsZero() {
+		t.Errorf("a rank that comes after %v finds no connection", time.Until(end))
+	}
+	conn := parkAt(t, w, 0, 1, "k")
+	conn.SetReadDeadline(time.Now().Add(openWait + time.Second)) // longer than for the first frame
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection ended while it was parked: %v", err)
+	}
+	conn.SetReadDeadline(time.Time{})
+	l, err := w.transports[1].Connect(t.Context(), 0, "k", transport.LinkConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := readOpen(conn); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestParkDialerGone: a dialer that gives up leaves no trace, and its next attempt is not mixed up with the first.

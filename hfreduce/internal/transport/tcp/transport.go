@@ -46,7 +46,8 @@ type Config struct {
 	// Heartbeat is how long a peer's host may be silent before the kernel ends an idle connection to it, and before it counts
 	// as lost when a connection is to be made. Zero means pulse.Usual.
 	Heartbeat time.Duration
-	// ParkTimeout is how long a connection of a peer waits for this rank's Connect. Zero means 2 minutes.
+	// ParkTimeout is how long a connection of a peer waits for this rank's Connect. Zero means for as long as the peer does, which
+	// knows how late this rank may be.
 	ParkTimeout time.Duration
 	// MaxParked is how many connections may wait at most; more are refused. Zero means 4096.
 	MaxParked int
@@ -71,9 +72,6 @@ var _ transport.Transport = (*Transport)(nil)
 
 // New returns the transport of a rank and takes the data connections of its port from now on.
 func New(cfg Config) *Transport {
-	if cfg.ParkTimeout <= 0 {
-		cfg.ParkTimeout = 2 * time.Minute
-	}
 	if cfg.Heartbeat <= 0 {
 		cfg.Heartbeat = pulse.Usual
 	}
