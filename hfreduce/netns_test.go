@@ -315,6 +315,25 @@ func TestNetnsPathLost(t *testing.T) {
 	}
 }
 
+// TestNetnsPathLostBeforeLink: the same while rank 1 waits for the link to rank 2, which is late.
+func TestNetnsPathLostBeforeLink(t *testing.T) {
+	t.Parallel()
+	const bound = 2 * time.Second
+	l := newLAN(t, 3, false)
+	children := l.spawn("late", []int{0, 1, 2}, "HFREDUCE_HEARTBEAT_TIMEOUT="+bound.String())
+	awaitRunning(t, children)
+	for _, c := range children[:2] {
+		_, _ = io.WriteString(c.in, "go on\n")
+	}
+	time.Sleep(time.Second) // rank 1 has dialed
+	cut := time.Now()
+	l.isolate(1, 2)
+	all := reports(children[:2])
+	_, _ = io.WriteString(children[2].in, "go on\n")
+	all = append(all, reports(children[2:])...)
+	checkLost(t, children, all, cut, bound, func(int) []int { return []int{1, 2} })
+}
+
 // TestNetnsHeals: a break that is shorter than the bound is nothing but a pause.
 func TestNetnsHeals(t *testing.T) {
 	for _, f := range breakages {

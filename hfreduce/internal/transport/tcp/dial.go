@@ -90,7 +90,12 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		if conn != nil {
 			t.keep(conn)
 			t.logLink(peer, conn, time.Since(began), failures)
-			return conn, open(ctx, conn)
+			err := open(ctx, conn)
+			if pulse.Cut(err) {
+				err = &transport.PeerError{Peer: peer, Transport: Name, Addr: conn.RemoteAddr().String(),
+					Err: fmt.Errorf("its host does not answer rank %d: %w", t.cfg.Rank, err)}
+			}
+			return conn, err
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("%w (%w)", context.Cause(ctx), &dialError{peer, failures})
