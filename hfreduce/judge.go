@@ -42,9 +42,10 @@ func judge(d *dispute) verdict {
 	if len(d.lost) > 0 {
 		return d.dead()
 	}
+	first, differ := d.difference()
 	switch k := d.report.Kind; {
-	case k == verdictMismatch && d.report.Seq > 0:
-		return d.mismatch()
+	case k == verdictMismatch && d.report.Seq > 0, k != verdictCorrupt && differ:
+		return d.mismatch(first, differ)
 	case k == verdictTimeout:
 		return d.missing()
 	case k == verdictLost:
@@ -157,10 +158,10 @@ func (d *dispute) lastSeen(world int, c Culprit) string {
 	return "nobody waits for it in a collective"
 }
 
-// mismatch is the verdict when members made different calls: about the first collective in which they did. Who has not made
-// it yet is on no side.
-func (d *dispute) mismatch() verdict {
-	first := uint64(math.MaxUint64)
+// difference returns the first collective in which members are known to have made different calls. Whoever meets one may see
+// something else in it: a message that nobody should send, a link that broke over that, or nothing at all.
+func (d *dispute) difference() (first uint64, found bool) {
+	first = math.MaxUint64
 	tags := map[uint64]uint32{} // of the collectives, as the first member told them
 	d.each(func(_ int, a answer, _ bool) {
 		for _, m := range a.Calls {
@@ -171,7 +172,13 @@ func (d *dispute) mismatch() verdict {
 			}
 		}
 	})
-	if first == math.MaxUint64 { // the other side has forgotten it, or does not answer
+	return first, first != math.MaxUint64
+}
+
+// mismatch is the verdict when members made different calls: about the first collective in which they did, if it is known. Who
+// has not made it yet is on no side.
+func (d *dispute) mismatch(first uint64, known bool) verdict {
+	if !known { // the other side has forgotten it, or does not answer
 		var culprits []Culprit
 		if d.report.Accused >= 0 {
 			culprits = append(culprits, d.culprit(d.report.Accused))

@@ -107,6 +107,16 @@ var trials = []struct {
 		10: waiting(PhaseInput), 11: {Seq: 99, Calls: []made{{99, 1, "x"}}},
 	}), verdictMismatch, []int{1}, "collective 7: rank 0: AllReduce; rank 0 found another call of rank 1"},
 
+	{"different calls that broke a link", trial(report{Kind: verdictLost, Seq: 7, Accused: 11, Text: "connection reset by peer"}, map[int]answer{
+		10: waiting(PhaseInput), 11: {Seq: 7, Calls: []made{{7, 701, "Broadcast"}}}, 12: waiting(PhaseInput), 13: waiting(PhaseInput),
+	}), verdictMismatch, []int{1}, "collective 7: ranks 0, 2, 3: AllReduce float[9] sum; rank 1: Broadcast"},
+	{"different calls that look like a fault", trial(report{Kind: verdictFault, Seq: 7, Accused: -1, Text: "protocol error"}, map[int]answer{
+		10: waiting(PhaseInput), 11: {Seq: 7, Calls: []made{{7, 701, "Broadcast"}}}, 12: waiting(PhaseInput), 13: waiting(PhaseInput),
+	}), verdictMismatch, []int{1}, "collective 7: ranks 0, 2, 3: AllReduce float[9] sum; rank 1: Broadcast"},
+	{"corrupt data in different calls", trial(report{Kind: verdictCorrupt, Seq: 7, Accused: -1, Suspects: []int{13}, Text: "x"}, map[int]answer{
+		10: waiting(PhaseInput), 11: {Seq: 7, Calls: []made{{7, 701, "Broadcast"}}},
+	}), verdictCorrupt, []int{3}, "x"},
+
 	{"who knows better", trial(stall, map[int]answer{
 		10: waiting(PhaseInput), 12: {Broken: &verdict{Kind: verdictAborted, Rank: 12, Text: "enough"}},
 	}), verdictAborted, nil, "enough"},
