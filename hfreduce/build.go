@@ -3,6 +3,7 @@
 package hfreduce
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -263,7 +264,7 @@ func chosen(all [][]byte, color int) ([]int, error) {
 			ranks = append(ranks, r)
 		}
 	}
-	slices.SortStableFunc(ranks, func(a, b int) int { return keys[a] - keys[b] })
+	slices.SortStableFunc(ranks, func(a, b int) int { return cmp.Compare(keys[a], keys[b]) })
 	return ranks, nil
 }
 

@@ -4,7 +4,10 @@ package hfreduce
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
 	"testing"
 )
 
@@ -49,6 +52,21 @@ func TestSplitGroupsAndOrders(t *testing.T) {
 				return sub.Close(ctx)
 			})
 		})
+	}
+}
+
+// TestSplitByAnyKey: keys may be hashes, whose difference is no number.
+func TestSplitByAnyKey(t *testing.T) {
+	var all [][]byte
+	for _, key := range []int{5, math.MaxInt, math.MinInt, 5, -1} {
+		b, err := json.Marshal(choice{1, key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	if ranks, err := chosen(all, 1); err != nil || !slices.Equal(ranks, []int{2, 4, 0, 3, 1}) {
+		t.Errorf("ranks %v, %v", ranks, err)
 	}
 }
 
