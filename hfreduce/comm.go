@@ -46,6 +46,7 @@ type Comm struct {
 	stuck    atomic.Pointer[engine.Position] // where this rank stands when no engine runs that could say so
 	verdict  atomic.Pointer[verdict]         // why the Comm is broken, as the other ranks hear it
 
+	telling  sync.Mutex // from breaking the Comm until the other ranks are told: Close comes after it
 	breaking sync.Mutex // between breaking the engine and taking its memory away
 	released bool
 
@@ -172,6 +173,8 @@ func (c *Comm) closeLinks() {
 
 // fail breaks the Comm here at once, and on every other rank: for what needs no judge.
 func (c *Comm) fail(v verdict, cause error) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
 	v.Text = clipped(v.Text)
 	if c.breakWith(v, c.errorOf(v, cause)) {
 		c.fabric.tell(c.uid, v)
@@ -263,6 +266,7 @@ func (c *Comm) Close(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("hfreduce: close on rank %d: %w", c.rank, err))
 		}
 	}
+	c.awaitTold()
 	c.deaf()
 	c.fabric.remove(c)
 	c.end(ErrClosed)
@@ -281,6 +285,13 @@ func (c *Comm) Close(ctx context.Context) error {
 		errs = append(errs, c.segment.Close())
 	}
 	return errors.Join(append(errs, c.leave(ctx))...)
+}
+
+// awaitTold waits until whoever breaks the Comm has told the other ranks why. The calls that end for that may be another
+// goroutine's, which closes the Comm at once: then the others would find it closed.
+func (c *Comm) awaitTold() {
+	c.telling.Lock()
+	defer c.telling.Unlock()
 }
 
 // leaveGrace is how long the last communicator of a rank waits for the others at its end when it is broken: some may be

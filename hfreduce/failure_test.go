@@ -117,3 +117,29 @@ func TestLongCause(t *testing.T) {
 		t.Errorf("rank 0 heard %d bytes, rank 1 %d: %.100s", len(told[0].Text), len(told[1].Text), told[0].Text)
 	}
 }
+
+// slowToTell is a fabric that takes its time to tell the other ranks.
+type slowToTell struct{ fabric }
+
+func (s slowToTell) tell(scope string, v verdict) {
+	time.Sleep(50 * time.Millisecond)
+	s.fabric.tell(scope, v)
+}
+
+// TestCloseWaitsUntilAllAreTold: Close of a Comm that another goroutine has just aborted does not overtake the news: the other
+// rank hears of the abort, not that this one is gone.
+func TestCloseWaitsUntilAllAreTold(t *testing.T) {
+	comms := newWorld(t, blocks(2, 2), Options{})
+	each(t, comms, func(c *Comm) error { return c.Barrier(t.Context()) })
+	comms[0].fabric.fabric = slowToTell{comms[0].fabric.fabric}
+	waits := make(chan error, 1)
+	go func() { waits <- comms[1].Barrier(context.Background()) }()
+	go comms[0].Abort(errors.New("enough"))
+	<-comms[0].life.Done()
+	if err := comms[0].Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-waits; !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("rank 1's error is %v, want ErrAborted and the cause", err)
+	}
+}
