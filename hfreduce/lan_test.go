@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hfreduce/hfreduce/internal/testreq"
 )
@@ -87,6 +88,23 @@ func (l *lan) addBridges(address string) {
 		l.ip("-n", h, "link", "add", "docker0", "type", "bridge")
 		l.ip("-n", h, "addr", "add", address, "dev", "docker0")
 		l.ip("-n", h, "link", "set", "docker0", "up")
+	}
+}
+
+// awaitConnection waits until one host has a connection to another.
+func (l *lan) awaitConnection(from, to int) {
+	l.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		out, err := exec.Command("ip", "netns", "exec", l.host(from), "ss", "-Htn", "state", "established", "dst", l.address(to)).CombinedOutput()
+		if err != nil {
+			l.t.Fatalf("ss: %v: %s", err, out)
+		}
+		if len(out) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.t.Fatalf("host %d has no connection to host %d", from, to)
+		}
 	}
 }
 

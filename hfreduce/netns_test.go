@@ -325,7 +325,7 @@ func TestNetnsPathLostBeforeLink(t *testing.T) {
 	for _, c := range children[:2] {
 		_, _ = io.WriteString(c.in, "go on\n")
 	}
-	time.Sleep(time.Second) // rank 1 has dialed
+	l.awaitConnection(1, 2)
 	cut := time.Now()
 	l.isolate(1, 2)
 	all := reports(children[:2])

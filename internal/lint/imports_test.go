@@ -62,7 +62,7 @@ func direction() []row {
 		{pkg: in + "topo", may: []string{"internal/cpus", in + "invariant"}},
 		{pkg: in + "hostmem", may: []string{in + "wait", in + "invariant"}},
 		{pkg: in + "pulse", may: []string{in + "invariant"}},
-		{pkg: in + "hello", may: []string{in + "invariant"}},
+		{pkg: in + "hello", may: []string{in + "pulse", in + "invariant"}},
 		{pkg: in + "kernel", may: []string{in + "invariant"}},
 		{pkg: in + "schedule", may: []string{in + "invariant"}},
 		{pkg: in + "wait", may: []string{in + "invariant"}},

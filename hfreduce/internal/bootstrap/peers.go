@@ -139,8 +139,8 @@ func dialable(peers []PeerInfo, self int) []PeerInfo {
 
 // apart reports whether two ranks are known to have different networks. Config.Node may hide it.
 func (p *PeerInfo) apart(q *PeerInfo) bool {
-	real := func(p *PeerInfo) bool { return strings.HasPrefix(p.HostID, p.Seat.Machine+"/") }
-	return p.Seat.Machine != q.Seat.Machine || p.HostID != q.HostID && real(p) && real(q)
+	telling := func(p *PeerInfo) bool { return strings.HasPrefix(p.HostID, p.Seat.Machine+"/") }
+	return p.Seat.Machine != q.Seat.Machine || p.HostID != q.HostID && telling(p) && telling(q)
 }
 
 // promise ranks a candidate, higher is better.

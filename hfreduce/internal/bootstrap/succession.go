@@ -186,7 +186,7 @@ func (s *Session) reach(ctx context.Context, rank int, h hello.Hello) (conn net.
 // unanswered reports whether the error of a hello is that nothing came back from the other host, not even a refusal.
 func unanswered(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" && (op.Timeout() || pulse.Cut(op))
+	return pulse.Cut(err) || errors.As(err, &op) && op.Op == "dial" && op.Timeout()
 }
 
 // takeOver makes this rank the hub and returns its own way to it.

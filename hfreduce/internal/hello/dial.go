@@ -11,6 +11,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/hfreduce/hfreduce/hfreduce/internal/pulse"
 )
 
 // How long a dialer waits for the two answers. The verdict may take as long as the listener waits for its handler.
@@ -28,7 +30,7 @@ func Dial(ctx context.Context, addr string, id Identity, h Hello) (net.Conn, Hel
 type Dialer struct {
 	Identity Identity
 	Control  func(network, address string, c syscall.RawConn) error // as net.Dialer's
-	Timeout  time.Duration                                          // for the TCP connection, as net.Dialer's
+	Timeout  time.Duration                                          // for the TCP connection, as net.Dialer's, and then for silence of the host
 }
 
 // Dial connects to addr ("host:port") and says hello. It returns the connection, without deadline and with nothing
@@ -46,7 +48,9 @@ func (d *Dialer) Dial(ctx context.Context, addr string, h Hello) (net.Conn, Hell
 		return nil, Hello{}, fmt.Errorf("hello: %w", err) // net's text names the address
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends any read or write
+	d.expect(conn, d.Timeout)
 	greeted, rank, err := greet(conn, d.Identity, h)
+	d.expect(conn, 0)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -61,6 +65,13 @@ func (d *Dialer) Dial(ctx context.Context, addr string, h Hello) (net.Conn, Hell
 		return nil, Hello{}, fmt.Errorf("hello: %s: %w", addr, err)
 	}
 	return greeted, Hello{Purpose: h.Purpose, Rank: rank, PeerRank: h.Rank}, nil
+}
+
+// expect bounds how long the host may be silent, where the dialer has a bound. Without it the deadlines of the hello end it.
+func (d *Dialer) expect(conn net.Conn, silence time.Duration) {
+	if d.Timeout > 0 {
+		_ = pulse.Do(conn, func(fd int) error { return pulse.Expect(fd, silence) })
+	}
 }
 
 // greet is the dialer's side of the hello; it returns the connection, over TLS if the identity has it, and the listener's

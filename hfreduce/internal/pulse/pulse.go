@@ -11,7 +11,7 @@
 //     looks from time to time (Look), and a Monitor says for how long the kernel has been asking in vain.
 //
 // TCP_USER_TIMEOUT would do the second, too, but also ends the connection to a host that answers and has no room, because
-// its process does not read.
+// its process does not read. So it is only for what is said before a connection is used (Expect).
 package pulse
 
 import "time"

@@ -31,6 +31,15 @@ func Keep(fd int, bound time.Duration) error {
 	return nil
 }
 
+// Expect makes the kernel end a connection when what was sent is not acknowledged for bound, 0 for as long as it likes. It is for
+// exchanges of a few bytes, for which the other side has room whatever its process does.
+func Expect(fd int, bound time.Duration) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(bound/time.Millisecond)); err != nil {
+		return fmt.Errorf("set TCP_USER_TIMEOUT to %v: %w", bound, err)
+	}
+	return nil
+}
+
 // Look reads a connection's state. It allocates nothing.
 func Look(fd int) (State, error) {
 	var i unix.TCPInfo

@@ -54,11 +54,11 @@ func (e *dialError) Unwrap() []error {
 	return errs
 }
 
-// unreachable reports whether no address led to a host that answers: not even a refusal came.
+// unreachable reports whether no address led to a host that answers: not even a refusal came, or nothing more did.
 func (e *dialError) unreachable() bool {
 	for _, f := range e.failures {
 		var op *net.OpError
-		if !errors.As(f.err, &op) || op.Op != "dial" || !op.Timeout() && !pulse.Cut(op) {
+		if !pulse.Cut(f.err) && !(errors.As(f.err, &op) && op.Op == "dial" && op.Timeout()) {
 			return false
 		}
 	}
@@ -90,7 +90,7 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		if conn != nil {
 			t.keep(conn)
 			t.logLink(peer, conn, time.Since(began), failures)
-			err := open(ctx, conn)
+			err := t.openAt(ctx, conn)
 			if pulse.Cut(err) {
 				err = &transport.PeerError{Peer: peer, Transport: Name, Addr: conn.RemoteAddr().String(),
 					Err: fmt.Errorf("its host does not answer rank %d: %w", t.cfg.Rank, err)}
@@ -115,6 +115,16 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 		case <-ctx.Done():
 		}
 	}
+}
+
+// openAt is open with a host that may go silent meanwhile.
+func (t *Transport) openAt(ctx context.Context, conn net.Conn) error {
+	expect := func(silence time.Duration) {
+		_ = pulse.Do(conn, func(fd int) error { return pulse.Expect(fd, silence) }) // without it the kernel takes longer
+	}
+	expect(t.cfg.Heartbeat)
+	defer expect(0)
+	return open(ctx, conn)
 }
 
 // logLink tells which of a peer's addresses a link uses, and why not an earlier one.
