@@ -43,6 +43,7 @@ type Comm struct {
 	cause atomic.Pointer[error] // why the Comm is broken
 
 	reported atomic.Bool                     // a fault, whose verdict is awaited
+	orphaned atomic.Pointer[verdict]         // the notice that the rank that judges is lost, until there is another one
 	stuck    atomic.Pointer[engine.Position] // where this rank stands when no engine runs that could say so
 	verdict  atomic.Pointer[verdict]         // why the Comm is broken, as the other ranks hear it
 
@@ -209,14 +210,20 @@ func (c *Comm) judgeAlone(r report, cause error) {
 	}
 	text := fmt.Sprintf("%s reports: %s", d.name(d.reporter), r.Text)
 	var culprits []Culprit
-	judge := c.fabric.judges()
+	judge, state := c.fabric.judges(), "does not answer: its process is stopped, or cut off"
+	if gone := c.orphaned.Load(); gone != nil && gone.Rank == judge {
+		d.lost[judge], state = gone.Text, "is lost: "+gone.Text
+		if r.Kind == verdictTimeout { // follows from it, as that neighbours have given up
+			r.Kind = verdictLost
+		}
+	}
 	if r.Accused >= 0 && r.Accused != judge {
 		culprits = append(culprits, d.culprit(r.Accused))
 		text += fmt.Sprintf(" (%s)", d.name(r.Accused))
 	}
 	if d.rank(judge) >= 0 && judge != d.reporter {
 		culprits = append(culprits, d.culprit(judge))
-		text = fmt.Sprintf("%s, which should judge, does not answer: its process is stopped, or cut off; %s", d.name(judge), text)
+		text = fmt.Sprintf("%s, which should judge, %s; %s", d.name(judge), state, text)
 	}
 	v := d.verdict(r.Kind, culprits, text)
 	if c.breakWith(v, c.errorOf(v, cause)) {
@@ -226,6 +233,9 @@ func (c *Comm) judgeAlone(r report, cause error) {
 
 // heard takes a verdict, a notice or a loss from the fabric.
 func (c *Comm) heard(scope string, v verdict) {
+	if v.Kind == noticeLost && v.Rank == c.fabric.judges() {
+		c.orphaned.Store(&v)
+	}
 	if scope != "" && scope != c.uid || !slices.Contains(c.members, v.Rank) || c.cause.Load() != nil {
 		return
 	}

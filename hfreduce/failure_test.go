@@ -5,10 +5,12 @@ package hfreduce
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -141,5 +143,37 @@ func TestCloseWaitsUntilAllAreTold(t *testing.T) {
 	}
 	if err := <-waits; !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "enough") {
 		t.Errorf("rank 1's error is %v, want ErrAborted and the cause", err)
+	}
+}
+
+// unheard is the fabric of a rank whose reports nobody judges.
+type unheard struct{ fabric }
+
+func (unheard) report(string, []int, report) {}
+
+// TestNobodyJudges: without a verdict a rank breaks its Comm by what it has seen. If the rank that should judge is lost, that is why
+// neighbours have given up.
+func TestNobodyJudges(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lost %t", lost), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newWorld(t, blocks(3, 3), Options{})[2]
+				c.fabric.fabric = unheard{c.fabric.fabric}
+				c.report(report{Kind: verdictTimeout, Accused: -1, Text: "lost the link to rank 1, which closed it"}, nil)
+				want, text := ErrTimeout, "which should judge, does not answer"
+				if lost {
+					want, text = ErrPeerLost, "which should judge, is lost: its host does not answer; "
+					c.heard("", verdict{Kind: noticeLost, Rank: 0, Text: "its host does not answer"})
+				}
+				<-c.life.Done()
+				var fault *FaultError
+				if err := context.Cause(c.life); !errors.Is(err, want) || !strings.Contains(err.Error(), text) || !errors.As(err, &fault) {
+					t.Fatalf("got %v, want %v with %q", err, want, text)
+				}
+				if len(fault.Culprits) != 1 || fault.Culprits[0].Rank != 0 || fault.Culprits[0].Lost != lost {
+					t.Errorf("the culprits are %+v", fault.Culprits)
+				}
+			})
+		})
 	}
 }
