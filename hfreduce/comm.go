@@ -225,10 +225,7 @@ func (c *Comm) judgeAlone(r report, cause error) {
 		culprits = append(culprits, d.culprit(judge))
 		text = fmt.Sprintf("%s, which should judge, %s; %s", d.name(judge), state, text)
 	}
-	v := d.verdict(r.Kind, culprits, text)
-	if c.breakWith(v, c.errorOf(v, cause)) {
-		c.fabric.tell(c.uid, v)
-	}
+	c.fail(d.verdict(r.Kind, culprits, text), cause)
 }
 
 // heard takes a verdict, a notice or a loss from the fabric.
