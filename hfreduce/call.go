@@ -227,6 +227,8 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 		r.Kind, r.Text = verdictTimeout, fmt.Sprintf("made no progress for %v", c.opts.Timeout)
 	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerClosed): // it has broken, and knows why
 		r.Kind, r.Text = verdictTimeout, fmt.Sprintf("lost the link to rank %d, which closed it", link.Rank)
+	case errors.Is(err, engine.ErrPoisoned): // the same within a node
+		r.Kind, r.Text = verdictTimeout, brokenNearby
 	case errors.As(err, &link) && errors.Is(err, transport.ErrPeerLost):
 		r.Kind, r.Accused, r.Text = verdictLost, c.members[link.Rank], link.Err.Error()
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -236,6 +238,10 @@ func (c *Comm) settle(k *call, seq uint64, err error) error {
 	c.closeLinks()
 	return *c.cause.Load()
 }
+
+// brokenNearby is what a rank reports that finds the mark of one that has broken. That one has been told, or is about to tell,
+// why, and whoever judges knows it; if nobody judges it is no more than that nothing can move any longer.
+const brokenNearby = "another rank of its node has broken the communicator"
 
 // worldRanks returns the world ranks of a few ranks.
 func (c *Comm) worldRanks(ranks ...int) (world []int) {

@@ -234,7 +234,7 @@ func (d *devices) complete(c *Comm) {
 			return
 		}
 		if err := c.engine.Sound(); err != nil {
-			c.judged(report{Kind: verdictFault, Accused: -1, Text: err.Error()}, err)
+			c.judged(report{Kind: verdictTimeout, Accused: -1, Text: brokenNearby}, err)
 			c.failSettled(r)
 		}
 		d.draining[0] = nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +133,27 @@ func roleGPULost(ctx context.Context, c *Comm) error {
 		err := c.AllReduce(ctx, b, b, Sum)
 		fmt.Printf("error: %v, aborted: %t, invalid: %t\n", err, errors.Is(err, ErrAborted), errors.Is(err, ErrInvalid))
 		return nil
+	})
+}
+
+// roleGPULate stops rank 0 after a sum, and says how the next one ended, which rank 2 begins when rank 1 has waited for Timeout.
+func roleGPULate(ctx context.Context, c *Comm) error {
+	return onGPU(c, func(g *gpuRank) error {
+		const count = 100_000
+		if err := g.sum(ctx, c, 0, count); err != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+		switch c.Rank() {
+		case 0:
+			return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		case 2:
+			time.Sleep(c.opts.Timeout + verdictWait/2)
+		}
+		b := Device(g.memory, count, TypeUint32, g.stream)
+		err := c.AllReduce(ctx, b, b, Sum)
+		fmt.Println("error:", err)
+		return err
 	})
 }
 
@@ -350,6 +372,22 @@ func TestDeviceLossBetweenCallsIsNamed(t *testing.T) {
 		text := strings.Join(said, "\n")
 		if err := c.Wait(); (err != nil) != (r == 1) || !strings.Contains(text, "rank 1: GPU: ") || !strings.Contains(text, "cudaErrorIllegalAddress") || !strings.HasSuffix(text, "aborted: true, invalid: false") {
 			t.Errorf("rank %d ended with %v and said %q, want cudaErrorIllegalAddress of rank 1; %s", r, err, text, c.out.String())
+		}
+	}
+}
+
+// TestDeviceStoppedJudge: rank 0, which should judge, is stopped. Rank 1 gives up by itself, and rank 2, which has not waited for as
+// long, finds its mark: for both it is the same kind of error.
+func TestDeviceStoppedJudge(t *testing.T) {
+	needCUDA(t)
+	children := spawnWith(t, "gpulate", []int{0, 1, 1}, func(rank int) []string { return append(withCUDA(rank), "HFREDUCE_TIMEOUT=1500ms") })
+	for r, want := range []string{1: "made no progress for 1.5s", 2: brokenNearby} {
+		if r == 0 {
+			continue
+		}
+		c := children[r]
+		if !c.lines.Scan() || !strings.Contains(c.lines.Text(), ErrTimeout.Error()+": rank 0 (host ") || !strings.HasSuffix(c.lines.Text(), want) {
+			t.Errorf("rank %d said %q, want that rank 0 does not answer and %q; %s", r, c.lines.Text(), want, c.out.String())
 		}
 	}
 }

@@ -57,6 +57,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"gpulost":   roleGPULost,
 	"gpustray":  roleGPUStray,
 	"gpublocks": roleGPUBlocks,
+	"gpulate":   roleGPULate,
 }
 
 func TestMain(m *testing.M) {

@@ -107,13 +107,13 @@ func (e *Engine) maySend(may bool) {
 	atomic.StoreUint32(e.mem.sendsWord(e.local), word)
 }
 
-// errPoisoned is the error of a rank whose result may be of overwritten inputs.
-var errPoisoned = errors.New("engine: another rank of this node broke the communicator")
+// ErrPoisoned is the error of a rank whose result may be of overwritten inputs: another one of its node has broken, and knows why.
+var ErrPoisoned = errors.New("engine: another rank of this node broke the communicator")
 
 // Sound reports, with an error, that data read before this call may have been overwritten.
 func (e *Engine) Sound() error {
 	if e.device != nil && atomic.LoadUint32(e.mem.poisonWord()) != 0 {
-		return errPoisoned
+		return ErrPoisoned
 	}
 	return nil
 }

@@ -31,8 +31,8 @@ func TestReleaseWaitsForTheNode(t *testing.T) {
 		t.Fatal("the device may fill slots that rank 1 may send from")
 	case <-time.After(10 * time.Millisecond):
 	}
-	if err := b.Run(t.Context(), w.ops[1]); !errors.Is(err, errPoisoned) {
-		t.Errorf("rank 1 ended with %v, want %v", err, errPoisoned)
+	if err := b.Run(t.Context(), w.ops[1]); !errors.Is(err, ErrPoisoned) {
+		t.Errorf("rank 1 ended with %v, want %v", err, ErrPoisoned)
 	}
 	if err := <-severed; err != nil || !a.device.reached(Open, far) {
 		t.Errorf("fills are released: %t, %v", a.device.reached(Open, far), err)
