@@ -112,6 +112,9 @@ func (c *Comm) startOrdered(r *Request) error {
 	}
 	c.devices.order.Lock()
 	defer c.devices.order.Unlock()
+	if err := c.usable(); err != nil { // what gpuFor looks at may be gone
+		return err
+	}
 	var g *gpu
 	if k.onDevice() {
 		var err error
@@ -123,7 +126,7 @@ func (c *Comm) startOrdered(r *Request) error {
 			c.failGPU(lost) // it is no fault of the arguments, and the other ranks wait
 		}
 	}
-	if err := c.usable(); err != nil {
+	if err := c.usable(); err != nil { // meanwhile
 		return err
 	}
 	c.number(k)

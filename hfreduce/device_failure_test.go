@@ -387,6 +387,48 @@ func TestDeviceCloseDuringTheFirstCall(t *testing.T) {
 	}
 }
 
+// TestDeviceCallAfterClose: a call that Close has overtaken touches nothing of what Close has given back, whether or not there was
+// a side of the GPU, or its stream was known.
+func TestDeviceCallAfterClose(t *testing.T) {
+	gpus := needCUDA(t)
+	g, err := openGPURank(gpus-1, roomy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another, err := g.NewStream(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := smallDeviceChunks
+	o.CUDA = CUDAOn
+	for _, used := range []bool{true, false} {
+		comms, err := NewLocal([]int{0}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := comms[0].allReduce(Device(g.memory, 100, TypeInt32, another), Device(g.memory, 100, TypeInt32, another), Sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used {
+			b := Device(g.memory, 100, TypeInt32, g.stream)
+			if err := comms[0].AllReduce(t.Context(), b, b, Sum); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := comms[0].Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r := &Request{call: k, ctx: t.Context(), done: make(chan struct{})}
+		if err := comms[0].startOrdered(r); !errors.Is(err, ErrClosed) {
+			t.Errorf("used before: %t: the call gave %v, want ErrClosed", used, err)
+		}
+	}
+	if err := errors.Join(g.DestroyStream(another), g.close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDeviceSplit sums within each half of a communicator, both at the same time, and over all of it.
 func TestDeviceSplit(t *testing.T) {
 	comms, gpus := newGPUWorld(t, fourRanks(t), smallDeviceChunks)
