@@ -266,6 +266,9 @@ func (c *Comm) Close(ctx context.Context) error {
 	ordered := c.awaitOrdered(ctx)
 	errs := []error{c.drain(ctx)}
 	c.seal()
+	if !ordered { // without stream memory operations a call is given for as long as its collective runs, which drain has ended
+		ordered = c.awaitOrdered(ctx)
+	}
 	if c.cause.Load() == nil {
 		alive, stop := c.whileAlive(ctx)
 		_, err := c.fabric.exchange(alive, c.uid+"/close", c.members, nil)

@@ -402,7 +402,7 @@ func TestDeviceVariants(t *testing.T) {
 	}
 	for _, v := range []struct{ name, env, run string }{
 		{"addresses of its own", "FAKECUDA_HOST_OFFSET=1", "(AllReduce|Order)"},
-		{"no memory operations", "FAKECUDA_NO_MEMOPS=1", "(Mixed|Many|Broadcast)"},
+		{"no memory operations", "FAKECUDA_NO_MEMOPS=1", "(Mixed|Many|Broadcast|CloseEnds|CallAfter)"},
 		{"no batches", "FAKECUDA_NO_BATCH=1", "ReduceScatter"},
 		{"slow and uneven", "FAKECUDA_DELAY_US=50", "(Many|Order)"},
 		{"a GPU each", "FAKECUDA_DEVICES=8", "(AllGather|Calls|Aborted)"},
