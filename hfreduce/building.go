@@ -10,7 +10,18 @@ import (
 )
 
 // heardError is why a rank could not make its part of a communicator when that lies with another rank.
-type heardError struct{ error }
+type heardError struct {
+	error
+	verdict verdict
+}
+
+// heardOf returns the error of what another rank says, or is said of it: of the same kind as there, if that is one to test for.
+func heardOf(v verdict) heardError {
+	if v.Kind == verdictTimeout || v.Kind == verdictLost {
+		return heardError{fmt.Errorf("%w: %s", v.Kind.sentinel(), v.Text), v}
+	}
+	return heardError{errors.New(v.Text), v}
+}
 
 // Unwrap returns what was heard.
 func (e heardError) Unwrap() error { return e.error }
@@ -25,9 +36,9 @@ func (c *Comm) joinWithOthers(ctx context.Context, key string) error {
 		switch {
 		case v.Rank == c.members[c.rank] || !slices.Contains(c.members, v.Rank):
 		case v.Kind == noticeLost:
-			cancel(heardError{fmt.Errorf("%w: %s: %s", ErrPeerLost, c.nameOf(v.Rank), v.Text)})
+			cancel(heardOf(verdict{Kind: verdictLost, Rank: v.Rank, Text: fmt.Sprintf("%s: %s", c.nameOf(v.Rank), v.Text)}))
 		case s == scope:
-			cancel(heardError{errors.New(v.Text)})
+			cancel(heardOf(v))
 		}
 	})
 	defer stop()
@@ -38,13 +49,21 @@ func (c *Comm) joinWithOthers(ctx context.Context, key string) error {
 	if heard, ok := context.Cause(building).(heardError); ok {
 		return heard
 	}
-	c.fabric.tell(scope, verdict{Kind: verdictFault, Rank: c.members[c.rank], Text: c.blame(err)})
+	c.fabric.tell(scope, c.blame(err))
 	return err
 }
 
 // blame is what the others hear of an error that lies with this rank.
-func (c *Comm) blame(err error) string {
-	return clipped(fmt.Sprintf("%s: %v", c.nameOf(c.members[c.rank]), err))
+func (c *Comm) blame(err error) verdict {
+	self := c.members[c.rank]
+	v := verdict{Kind: verdictFault, Rank: self, Text: clipped(fmt.Sprintf("%s: %v", c.nameOf(self), err))}
+	switch {
+	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		v.Kind = verdictTimeout
+	case errors.Is(err, ErrPeerLost):
+		v.Kind = verdictLost
+	}
+	return v
 }
 
 // nameOf describes a member, given by its world rank.
@@ -56,12 +75,12 @@ func (c *Comm) nameOf(world int) string {
 // confirm makes the building succeed on all ranks or on none.
 func (c *Comm) confirm(ctx context.Context, key string, mine error) error {
 	text := ""
-	switch mine.(type) {
+	switch mine := mine.(type) {
 	case nil:
 	case heardError:
-		text = mine.Error()
+		text = mine.verdict.encode()
 	default:
-		text = c.blame(mine)
+		text = c.blame(mine).encode()
 	}
 	all, err := c.fabric.exchange(ctx, key+"/joined", c.members, []byte(text))
 	if mine != nil {
@@ -73,7 +92,7 @@ func (c *Comm) confirm(ctx context.Context, key string, mine error) error {
 	var failed []error
 	for i, text := range all {
 		if len(text) > 0 && !slices.ContainsFunc(all[:i], func(t []byte) bool { return string(t) == string(text) }) {
-			failed = append(failed, errors.New(string(text)))
+			failed = append(failed, heardOf(decodeVerdict(c.members[i], string(text))))
 		}
 	}
 	return errors.Join(failed...)

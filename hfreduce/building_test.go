@@ -164,6 +164,15 @@ func TestOneCannotBuild(t *testing.T) {
 	}
 }
 
+// TestOneWaitsLonger: the time of one rank is over while it waits for another one. It is a timeout also for those that had more time.
+func TestOneWaitsLonger(t *testing.T) {
+	comms := initWorld(t, blocks(3, 1), "127.0.0.1", Options{Transport: TransportTCP})
+	over := fmt.Errorf("%w: the ranks did not meet within InitTimeout 1m0s", ErrTimeout)
+	buildAgain(t, comms, 2, func() error { return over }, func(err error) bool {
+		return errors.Is(err, ErrTimeout) && strings.Count(err.Error(), "rank 2 (host ") == 1
+	})
+}
+
 // TestLossBeforeMemory: a rank is lost while the others of its node wait for it.
 func TestLossBeforeMemory(t *testing.T) {
 	comms := initWorld(t, blocks(3, 1), "127.0.0.1", Options{Transport: TransportTCP})
