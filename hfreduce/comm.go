@@ -174,9 +174,14 @@ func (c *Comm) closeLinks() {
 
 // fail breaks the Comm here at once, and on every other rank: for what needs no judge.
 func (c *Comm) fail(v verdict, cause error) {
+	v.Text = clipped(v.Text)
+	c.breakAndTell(v, cause)
+}
+
+// breakAndTell breaks the Comm here and then, unless it is broken already, on every other rank.
+func (c *Comm) breakAndTell(v verdict, cause error) {
 	c.telling.Lock()
 	defer c.telling.Unlock()
-	v.Text = clipped(v.Text)
 	if c.breakWith(v, c.errorOf(v, cause)) {
 		c.fabric.tell(c.uid, v)
 	}
@@ -225,7 +230,7 @@ func (c *Comm) judgeAlone(r report, cause error) {
 		culprits = append(culprits, d.culprit(judge))
 		text = fmt.Sprintf("%s, which should judge, %s; %s", d.name(judge), state, text)
 	}
-	c.fail(d.verdict(r.Kind, culprits, text), cause)
+	c.breakAndTell(d.verdict(r.Kind, culprits, text), cause)
 }
 
 // heard takes a verdict, a notice or a loss from the fabric.

@@ -128,21 +128,31 @@ func (s slowToTell) tell(scope string, v verdict) {
 	s.fabric.tell(scope, v)
 }
 
-// TestCloseWaitsUntilAllAreTold: Close of a Comm that another goroutine has just aborted does not overtake the news: the other
-// rank hears of the abort, not that this one is gone.
+// TestCloseWaitsUntilAllAreTold: Close of a Comm that another goroutine has just broken does not overtake the news: the other rank
+// hears why, not that this one is gone.
 func TestCloseWaitsUntilAllAreTold(t *testing.T) {
-	comms := newWorld(t, blocks(2, 2), Options{})
-	each(t, comms, func(c *Comm) error { return c.Barrier(t.Context()) })
-	comms[0].fabric.fabric = slowToTell{comms[0].fabric.fabric}
-	waits := make(chan error, 1)
-	go func() { waits <- comms[1].Barrier(context.Background()) }()
-	go comms[0].Abort(errors.New("enough"))
-	<-comms[0].life.Done()
-	if err := comms[0].Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := <-waits; !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "enough") {
-		t.Errorf("rank 1's error is %v, want ErrAborted and the cause", err)
+	for name, test := range map[string]struct {
+		breaks func(c *Comm)
+		want   error
+	}{
+		"aborted":      {func(c *Comm) { c.Abort(errors.New("enough")) }, ErrAborted},
+		"judged alone": {func(c *Comm) { c.judgeAlone(report{Kind: verdictTimeout, Accused: -1, Text: "enough"}, nil) }, ErrTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			comms := newWorld(t, blocks(2, 2), Options{})
+			each(t, comms, func(c *Comm) error { return c.Barrier(t.Context()) })
+			comms[0].fabric.fabric = slowToTell{comms[0].fabric.fabric}
+			waits := make(chan error, 1)
+			go func() { waits <- comms[1].Barrier(context.Background()) }()
+			go test.breaks(comms[0])
+			<-comms[0].life.Done()
+			if err := comms[0].Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := <-waits; !errors.Is(err, test.want) || !strings.Contains(err.Error(), "enough") {
+				t.Errorf("rank 1's error is %v, want %v and the cause", err, test.want)
+			}
+		})
 	}
 }
 
