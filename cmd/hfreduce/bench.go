@@ -23,7 +23,8 @@ func (c *benchCommand) Run(s *system) error {
 	if err := c.prepareCUDA(s, &cfg); err != nil {
 		return classify(err)
 	}
-	job := selfJob{name: "bench", np: c.NP, nodes: c.Nodes, bind: c.Bind, least: c.GPUs}
+	perProcess := cfg.RanksPerProcess()
+	job := selfJob{name: "bench", np: c.NP, nodes: c.Nodes, bind: c.Bind, least: (c.GPUs + perProcess - 1) / perProcess}
 	id, launched, err := job.identify(s)
 	switch {
 	case err != nil:

@@ -44,7 +44,7 @@ type benchCommand struct {
 
 	deviceFlags `embed:"" group:"CUDA (accepted at their defaults):"`
 
-	NP         *int     `name:"np" placeholder:"2" help:"Processes to start when no launcher did, 2 or as many as -g (also -np)." group:"hfreduce:"`
+	NP         *int     `name:"np" placeholder:"2" help:"Processes to start when no launcher did, 2 or enough for as many ranks as -g (also -np)." group:"hfreduce:"`
 	Nodes      *int     `name:"nodes" placeholder:"1" help:"Virtual nodes to divide them into, which talk over the network." group:"hfreduce:"`
 	Bind       string   `name:"bind" default:"core" enum:"core,numa,none" help:"Bind ranks: core, each to its share of the processors; numa, to a NUMA node; none. A binding by somebody else stays." group:"hfreduce:"`
 	Phase      bool     `name:"phase" help:"Add a table of where the time goes: copies from the GPU, reduction, network, copies to the GPU, and the call itself. Needs -g." group:"hfreduce:"`

@@ -128,6 +128,9 @@ func TestGPUsAsInNCCLTests(t *testing.T) {
 	if code, stdout, stderr := execute(t, env, "bench", "-g", "3", "-b", "64", "-e", "64"); code != 0 || stderr != "" || !strings.Contains(stdout, "3 ranks on 3 GPUs") {
 		t.Errorf("-g 3: exit code %d, %s%s", code, stderr, stdout)
 	}
+	if code, stdout, stderr := execute(t, env, "bench", "-g", "3", "-t", "2", "-b", "64", "-e", "64"); code != 0 || stderr != "" || !strings.Contains(stdout, "4 ranks on 3 GPUs") {
+		t.Errorf("-g 3 -t 2: exit code %d, %s%s", code, stderr, stdout)
+	}
 	env = append(env, "HFREDUCE_RANK=0", "HFREDUCE_WORLD_SIZE=1", fmt.Sprintf("HFREDUCE_RENDEZVOUS=127.0.0.1:%d", freePort(t)))
 	if code, _, stderr := execute(t, env, "bench", "-t", "2", "-g", "1", "-b", "64", "-e", "64"); code != 0 || !strings.Contains(stderr, "the 2 ranks of this node share 1 of its 3 GPUs") {
 		t.Errorf("-g 1: exit code %d, %s", code, stderr)
