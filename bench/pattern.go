@@ -21,8 +21,8 @@ import (
 //   - integers, Avg: small numbers that sum up without overflow;
 //   - floats, Sum, Avg, MulSum: whole numbers whose sum over all ranks is at most 2^p, times a power of two that the
 //     index chooses; where there are more ranks than that leaves room for, those whose turn it is at this index, the
-//     others give 0. For MulSum that is the product; factors are powers of two. Averages of 8-bit types, whose tolerance
-//     is a large part of a number, let only two ranks take part;
+//     others give 0. For MulSum that is the product; factors are powers of two. In averages only so many ranks take part
+//     that what they give is mostly more than the tolerance;
 //   - floats, Prod: powers of two with any sign, so few of which are not 1 that the exponent stays in range; one rank,
 //     which the index chooses, gives some bits of mantissa.
 //
@@ -101,11 +101,12 @@ func (p *pattern) summand(rank, i int) float64 {
 }
 
 // term returns a rank's part of a sum of whole numbers that stays within budget over all ranks. At most half as many
-// ranks as the budget has units take part, so that there is a choice of at least two values for each.
+// ranks as the budget has units take part, so that there is a choice of at least two values for each. In averages of floats it
+// is an eighth, at least two: a unit may be as little as half a unit in the last place of the average, and the tolerance is two.
 func (p *pattern) term(rank, i int, budget uint64) uint64 {
 	limit := int(min(budget/2, math.MaxInt32))
-	if p.op == Avg && p.float && p.bits == 8 {
-		limit = 2
+	if p.op == Avg && p.float {
+		limit = max(2, limit/4)
 	}
 	turns, ok := p.turn(rank, i, limit)
 	if !ok {

@@ -119,6 +119,21 @@ func TestPatternShowsFaultyContributions(t *testing.T) {
 	}
 }
 
+// Also in an average over many ranks, of which each has but a small part: 2 units in the last place are tolerated.
+func TestPatternShowsFaultyAverages(t *testing.T) {
+	for _, d := range hfreduce.DataTypes() {
+		if !formatOf(d).float {
+			continue // averages of int8 over more ranks than their sum has units are 0
+		}
+		for _, ranks := range []int{64, 128, 129, 256} {
+			p := newPattern(d, Avg, ranks, tablePeriod)
+			for _, victim := range []int{0, ranks / 2, ranks - 1} {
+				checkVisible(t, p, victim)
+			}
+		}
+	}
+}
+
 func checkVisible(t *testing.T, p *pattern, victim int) {
 	t.Helper()
 	other := (victim + 1) % p.ranks
