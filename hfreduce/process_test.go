@@ -43,6 +43,7 @@ var roles = map[string]func(ctx context.Context, c *Comm) error{
 	"chaos":  roleChaos,  // chaos_test.go
 	"abort":  roleAbort,
 	"heir":   roleHeir,
+	"nan":    roleNaN, // verify_nan_test.go
 	// in network namespaces, in netns_test.go
 	"steady": roleSteady,
 	"pause":  rolePause,

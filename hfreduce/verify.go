@@ -46,7 +46,11 @@ func (c *Comm) verifyResult(ctx context.Context, k *call, seq uint64) error {
 	if !c.verified(k) {
 		return nil
 	}
-	mine := resultHash(k.dst.raw())
+	var none nan
+	if len(c.layout.Nodes) > 1 {
+		none = k.nan()
+	}
+	mine := resultHash(k.dst.raw(), none)
 	x := &c.extremes
 	*x = extremes{mine, ^mine}
 	b := bytesOf(x[:])
@@ -93,13 +97,17 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 const hashBlock = 16 << 10
 
 // resultHash returns two CRCs of different polynomials, which processors make faster than any good hash. Together they are one
-// CRC of 64 bits.
-func resultHash(b []byte) uint64 {
+// CRC of 64 bits. Numbers that are none count as the same one each.
+func resultHash(b []byte, none nan) uint64 {
 	var x, y uint32
 	for len(b) > 0 {
 		block := b[:min(len(b), hashBlock)]
-		x, y = crc32.Update(x, castagnoli, block), crc32.Update(y, crc32.IEEETable, block)
 		b = b[len(block):]
+		if none.within(block) {
+			var alike [hashBlock]byte
+			block = none.unify(alike[:], block)
+		}
+		x, y = crc32.Update(x, castagnoli, block), crc32.Update(y, crc32.IEEETable, block)
 	}
 	return uint64(x)<<32 | uint64(y)
 }

@@ -61,7 +61,7 @@ func checkNamed(t *testing.T, comms []*Comm, results [][]int32) {
 	t.Helper()
 	d := &disagreement{}
 	for _, r := range results {
-		d.hashes = append(d.hashes, resultHash(Host(r).raw()))
+		d.hashes = append(d.hashes, resultHash(Host(r).raw(), nan{}))
 	}
 	all := d.groups()
 	if len(all) < 2 {
@@ -113,9 +113,9 @@ func TestDisagreementText(t *testing.T) {
 func TestResultHash(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	b := random(TypeUint8, 3*hashBlock+100, 0, 9)
-	seen := map[uint64]bool{resultHash(b): true}
+	seen := map[uint64]bool{resultHash(b, nan{}): true}
 	note := func(what string, b []byte) {
-		if h := resultHash(b); seen[h] {
+		if h := resultHash(b, nan{}); seen[h] {
 			t.Errorf("%s: the hash is that of other data", what)
 		} else {
 			seen[h] = true
