@@ -5,6 +5,7 @@ package bench
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"github.com/hfreduce/hfreduce/cuda"
@@ -37,13 +38,22 @@ func (r *rank) newArea() (area, error) {
 		return area{bytes: alignedBytes(size), gpu: r.gpu, device: p}, err
 	}
 	if !r.cfg.Registered {
-		return area{bytes: alignedBytes(size)}, nil
+		return area{bytes: touch(alignedBytes(size))}, nil
 	}
 	m, err := r.comm.Alloc(size)
 	if err != nil {
 		return area{}, fmt.Errorf("bench: buffer of %d bytes: %w", size, err)
 	}
-	return area{memory: m, bytes: m.Bytes()}, nil
+	return area{memory: m, bytes: touch(m.Bytes())}, nil
+}
+
+// touch writes to every page of new memory. Calls walk through all of it, also where neither the warm-up nor the pattern was: what
+// is read there for the first time would all be one page of zeros, from the cache, and what is written would be mapped meanwhile.
+func touch(b []byte) []byte {
+	for i := 0; i < len(b); i += os.Getpagesize() {
+		b[i] = 0
+	}
+	return b
 }
 
 // alignedBytes returns heap memory that begins at a multiple of alignBytes.

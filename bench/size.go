@@ -71,7 +71,7 @@ func (c *Config) Sizes() iter.Seq[int64] {
 	return sweep(c.MinBytes, c.MaxBytes, c.StepBytes, c.StepFactor)
 }
 
-// warmupSizes yields the sizes of the warm-up: doubling, whatever the steps of the sweep are.
+// warmupSizes yields the sizes of the warm-up: doubling, whatever the steps of the sweep are. What is nothing does not double.
 func (c *Config) warmupSizes() iter.Seq[int64] {
-	return sweep(c.MinBytes, c.MaxBytes, 0, 2)
+	return sweep(max(c.MinBytes, min(1, c.MaxBytes)), c.MaxBytes, 0, 2)
 }

@@ -127,6 +127,17 @@ func TestShapesFit(t *testing.T) {
 	})
 }
 
+func TestWarmupSizes(t *testing.T) {
+	for _, c := range []struct {
+		low, high int64
+		want      []int64
+	}{{8, 40, []int64{8, 16, 32}}, {0, 5, []int64{1, 2, 4}}, {0, 0, []int64{0}}} {
+		if got := slices.Collect((&Config{MinBytes: c.low, MaxBytes: c.high}).warmupSizes()); !slices.Equal(got, c.want) {
+			t.Errorf("-b %d -e %d: %v, want %v", c.low, c.high, got, c.want)
+		}
+	}
+}
+
 func TestBandwidth(t *testing.T) {
 	// The figures of a published run of nccl-tests: 4 ranks, 32 MiB in 2037.7 us.
 	s := AllReduce.shape(32<<20, 4, 4)
