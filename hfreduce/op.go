@@ -27,7 +27,9 @@ const (
 )
 
 // The operators without a parameter. NaN propagates through all of them; integers wrap; Avg divides the sum by the
-// number of ranks before it is rounded (integers: towards zero).
+// number of ranks before it is rounded (integers: towards zero). Between nodes partial sums travel undivided, in the data type:
+// where the sum over some nodes is too large for fp16 or fp8, the average becomes infinite (e4m3: NaN), though it would not be
+// too large itself. PreMulSum(1/n) over n ranks divides first, at the price of bits of small numbers.
 var (
 	Sum  = Op{kind: opSum}
 	Prod = Op{kind: opProd}
