@@ -25,6 +25,9 @@ func TestDeviceAttributes(t *testing.T) {
 			t.Errorf("%s: %+v, %v", p.device, a, err)
 		}
 		t.Logf("port %d: %+v, GID %v", p.port, p.attr, p.gid)
+		if p.attr.LinkLayer == Ethernet && !p.attr.GRHRequired {
+			t.Errorf("%s:%d is Ethernet and says that it needs no GID", p.device, p.port)
+		}
 		if p.attr.ActiveMTU < 256 || p.attr.ActiveMTU > p.attr.MaxMTU || p.attr.MaxMessageBytes < 1<<16 || p.attr.GIDs < 1 || p.attr.PKeys < 1 {
 			t.Errorf("%s: %+v", p.device, p.attr)
 		}

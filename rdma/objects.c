@@ -138,6 +138,9 @@ int vb_query_port(vb_handle device, int port, struct vb_port_attr *out) {
 	*out = (struct vb_port_attr){
 		.state = a.state, .link_layer = a.link_layer, .active_mtu = a.active_mtu, .max_mtu = a.max_mtu,
 		.max_message = a.max_msg_sz, .lid = a.lid, .gids = a.gid_tbl_len, .pkeys = a.pkey_tbl_len,
+#ifdef IBV_QPF_GRH_REQUIRED // not in old headers
+		.grh_required = (a.flags & IBV_QPF_GRH_REQUIRED) != 0,
+#endif
 	};
 	return 0;
 }

@@ -59,6 +59,7 @@ type PortAttr struct {
 	LID             uint16  // address in an InfiniBand subnet, 0 on Ethernet
 	GIDs            int     // length of the GID table; most entries are empty
 	PKeys           int     // length of the partition key table
+	GRHRequired     bool    // paths need a GID: on Ethernet, and on InfiniBand those of virtual functions that share a LID
 	Gbps            float64 // data rate in 1e9 bits per second, from /sys/class/infiniband; 0 if not known
 }
 

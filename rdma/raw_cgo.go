@@ -99,7 +99,7 @@ func rawPort(d handle, port int) (PortAttr, syscall.Errno) {
 	return PortAttr{
 		State: PortState(a.state), LinkLayer: LinkLayer(a.link_layer), ActiveMTU: mtuBytes(uint32(a.active_mtu)),
 		MaxMTU: mtuBytes(uint32(a.max_mtu)), MaxMessageBytes: uint32(a.max_message), LID: uint16(a.lid),
-		GIDs: int(a.gids), PKeys: int(a.pkeys),
+		GIDs: int(a.gids), PKeys: int(a.pkeys), GRHRequired: a.grh_required != 0,
 	}, 0
 }
 

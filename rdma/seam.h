@@ -40,7 +40,7 @@ struct vb_device_attr {
 int vb_query_device(vb_handle device, struct vb_device_attr *out);
 
 struct vb_port_attr {
-	uint32_t state, link_layer, active_mtu, max_mtu, max_message, lid, gids, pkeys;
+	uint32_t state, link_layer, active_mtu, max_mtu, max_message, lid, gids, pkeys, grh_required;
 };
 int vb_query_port(vb_handle device, int port, struct vb_port_attr *out);
 int vb_query_gid(vb_handle device, int port, int index, uint8_t gid[16]);

@@ -139,10 +139,9 @@ func (p *port) examine(cfg *Config, device string) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.LinkLayer != rdma.InfiniBand || cfg.GIDIndex >= 0 {
-		if p.GIDs = usable(table, cfg.GIDIndex, cfg.Networks); len(p.GIDs) == 0 {
-			return fmt.Errorf("verbs: port %v has no usable GID (RoCE v2 and not link-local, or the chosen index): its table is %v", p.endpoint, table)
-		}
+	p.GRH = p.LinkLayer != rdma.InfiniBand || cfg.GIDIndex >= 0 || p.attr.GRHRequired
+	if p.GIDs = usable(table, p.LinkLayer, cfg.GIDIndex, cfg.Networks); p.GRH && len(p.GIDs) == 0 {
+		return fmt.Errorf("verbs: port %v has no usable GID (RoCE v2 and not link-local, or the chosen index): its table is %v", p.endpoint, table)
 	}
 	p.pd, err = p.device.AllocPD()
 	return err

@@ -15,7 +15,7 @@ import (
 )
 
 // offerVersion is that of the messages by which two ranks set up a link and of what travels over it.
-const offerVersion = 2
+const offerVersion = 3
 
 // offer is what a rank tells a peer before anything is made: with which ports it could do RDMA, or why it can't.
 type offer struct {
@@ -33,7 +33,8 @@ type endpoint struct {
 	LID       uint16
 	MTU       int // bytes
 	PKey      uint16
-	GIDs      []gid `json:",omitempty"` // that may be used; empty on InfiniBand without a GRH
+	GIDs      []gid `json:",omitempty"` // that may be used
+	GRH       bool  `json:",omitempty"` // it must be reached by a GID: always on Ethernet, on InfiniBand if it says so or it was asked for
 }
 
 // String returns e.g. "mlx5_0:1".
@@ -129,8 +130,8 @@ func (p *path) choose() (refusal string) {
 	if a.PKey&0x7fff != b.PKey&0x7fff {
 		return fmt.Sprintf("their partition keys are %#x and %#x", a.PKey, b.PKey)
 	}
-	if a.LinkLayer == rdma.InfiniBand && (len(a.GIDs) == 0 || len(b.GIDs) == 0) {
-		return ""
+	if a.LinkLayer == rdma.InfiniBand && !a.GRH && !b.GRH {
+		return "" // LIDs are enough
 	}
 	best := choice{}
 	for i, g := range a.GIDs {
@@ -196,8 +197,12 @@ func addresses(gids []gid) []netip.Addr {
 }
 
 // usable returns the entries of a GID table that a link may use: index alone if it is not negative; else those of RoCE v2
-// that are not link-local. networks are the machine's, to tell how long a prefix is.
-func usable(table []rdma.GID, index int, networks []netip.Prefix) []gid {
+// that are not link-local, or on InfiniBand entry 0, of the port's own GUID. networks are the machine's, to tell how long a
+// prefix is.
+func usable(table []rdma.GID, layer rdma.LinkLayer, index int, networks []netip.Prefix) []gid {
+	if layer == rdma.InfiniBand {
+		index = max(index, 0)
+	}
 	var all []gid
 	for _, g := range table {
 		addr := g.Addr()

@@ -32,7 +32,7 @@ func entry(index int, prefix string) gid {
 }
 
 func roce(device string, gids ...gid) endpoint {
-	return endpoint{Device: device, Port: 1, LinkLayer: rdma.Ethernet, MTU: 4096, PKey: 0xffff, GIDs: gids}
+	return endpoint{Device: device, Port: 1, LinkLayer: rdma.Ethernet, MTU: 4096, PKey: 0xffff, GIDs: gids, GRH: true}
 }
 
 func offered(qps int, ports ...endpoint) *offer {
@@ -41,8 +41,11 @@ func offered(qps int, ports ...endpoint) *offer {
 
 func TestPlan(t *testing.T) {
 	ib := func(device string, lid uint16) endpoint {
-		return endpoint{Device: device, Port: 2, LinkLayer: rdma.InfiniBand, LID: lid, MTU: 2048, PKey: 0x7fff}
+		guid := fmt.Sprintf("fe80::%x", lid)
+		return endpoint{Device: device, Port: 2, LinkLayer: rdma.InfiniBand, LID: lid, MTU: 2048, PKey: 0x7fff, GIDs: []gid{entry(0, guid)}}
 	}
+	virtual := ib("b0", 5) // a virtual function, which shares its LID
+	virtual.GRH = true
 	small := roce("b0", entry(3, "10.0.0.2/24"))
 	small.MTU = 1024
 	partition := roce("b0", entry(3, "10.0.0.2/24"))
@@ -77,11 +80,12 @@ func TestPlan(t *testing.T) {
 			"[a0:1 10.0.0.1 - b0:1 10.0.0.2 a1:1 10.0.0.3 - b0:1 10.0.0.2 a0:1 10.0.0.1 - b0:1 10.0.0.2]",
 		},
 		"InfiniBand":      {offered(1, ib("a0", 4)), offered(1, ib("b0", 5)), "[a0:2 - b0:2]"},
+		"LID is shared":   {offered(1, ib("a0", 4)), offered(1, virtual), "[a0:2 fe80::4 - b0:2 fe80::5]"},
 		"mixed layers":    {offered(1, ib("a0", 4)), offered(1, roce("b0", entry(1, "10.0.0.1/8"))), "a0:2 and b0:1: one is InfiniBand, the other Ethernet"},
 		"partitions":      {offered(1, roce("a0", entry(1, "10.0.0.1/24"))), offered(1, partition), "partition keys are 0xffff and 0x8001"},
 		"smaller MTU":     {offered(1, roce("a0", entry(1, "10.0.0.1/24"))), offered(1, small), "[a0:1 10.0.0.1 - b0:1 10.0.0.2] mtu 1024"},
 		"one has none":    {offered(1, roce("a0", entry(1, "10.0.0.1/24"))), &offer{Version: offerVersion, Refuse: "no RDMA device"}, "rank 9: no RDMA device"},
-		"other version":   {&offer{Version: 7}, offered(1, small), "rank 4 speaks version 7 of this transport, not 2"},
+		"other version":   {&offer{Version: 7}, offered(1, small), "rank 4 speaks version 7 of this transport, not 3"},
 		"wants too many":  {offered(1<<40, small), offered(1, small), "rank 4 offers 1 ports and wants 1099511627776 queue pairs; a link has at most 64"},
 		"offers no ports": {offered(1), offered(1, small), "rank 4 offers no port"},
 	} {
@@ -142,14 +146,20 @@ func TestUsable(t *testing.T) {
 		{Index: 4, Raw: raw("169.254.3.4"), Type: rdma.GIDRoCEv2}, {Index: 5, Raw: raw("2001:db8::1"), Type: rdma.GIDRoCEv2},
 	}
 	networks := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8"), netip.MustParsePrefix("10.0.0.9/24"), netip.MustParsePrefix("2001:db8::1/64")}
-	if got, want := fmt.Sprint(usable(table, -1, networks)), fmt.Sprint([]gid{{3, raw("10.0.0.1"), 104}, {5, raw("2001:db8::1"), 64}}); got != want {
+	if got, want := fmt.Sprint(usable(table, rdma.Ethernet, -1, networks)), fmt.Sprint([]gid{{3, raw("10.0.0.1"), 104}, {5, raw("2001:db8::1"), 64}}); got != want {
 		t.Errorf("by rule: got %v, want %v", got, want)
 	}
-	if got, want := fmt.Sprint(usable(table, 1, networks)), fmt.Sprint([]gid{{1, raw("fe80::1"), 0}}); got != want {
+	if got, want := fmt.Sprint(usable(table, rdma.Ethernet, 1, networks)), fmt.Sprint([]gid{{1, raw("fe80::1"), 0}}); got != want {
 		t.Errorf("by index: got %v, want %v", got, want)
 	}
-	if got := usable(table, 9, networks); len(got) != 0 {
+	if got := usable(table, rdma.Ethernet, 9, networks); len(got) != 0 {
 		t.Errorf("an index that is not there: got %v", got)
+	}
+	table = []rdma.GID{{Index: 0, Raw: raw("fe80::2:c903"), Type: rdma.GIDInfiniBand}, {Index: 1, Raw: raw("fe80::6"), Type: rdma.GIDInfiniBand}}
+	for index, want := range map[int]gid{-1: {0, raw("fe80::2:c903"), 0}, 1: {1, raw("fe80::6"), 0}} {
+		if got := fmt.Sprint(usable(table, rdma.InfiniBand, index, networks)); got != fmt.Sprint([]gid{want}) {
+			t.Errorf("InfiniBand, index %d: got %v, want %v", index, got, want)
+		}
 	}
 }
 
