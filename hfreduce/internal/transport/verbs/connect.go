@@ -60,7 +60,12 @@ func (t *Transport) offer(cfg *transport.LinkConfig) *offer {
 		}
 	}
 	for _, p := range t.ports {
-		o.Endpoints = append(o.Endpoints, p.endpoint)
+		e, err := p.now(&t.cfg)
+		if err != nil {
+			o.Refuse = err.Error()
+			return o
+		}
+		o.Endpoints = append(o.Endpoints, e)
 	}
 	return o
 }

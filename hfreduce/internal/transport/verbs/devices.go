@@ -122,29 +122,51 @@ func (p *port) examine(cfg *Config, device string) (err error) {
 	if p.attr, err = p.device.Port(p.number); err != nil {
 		return err
 	}
-	p.endpoint = endpoint{Device: device, Port: p.number, LinkLayer: p.attr.LinkLayer, LID: p.attr.LID, MTU: p.attr.ActiveMTU}
+	p.endpoint = endpoint{Device: device, Port: p.number}
 	if p.attr.State != rdma.PortActive {
 		return fmt.Errorf("verbs: port %v is %v, not active", p.endpoint, p.attr.State)
 	}
 	if p.attr.MaxMessageBytes == 0 {
 		return fmt.Errorf("verbs: port %v says that its largest message has no bytes", p.endpoint)
 	}
-	if cfg.MTU > 0 {
-		p.MTU = min(p.MTU, cfg.MTU)
-	}
-	if p.PKey, err = p.device.PKey(p.number, cfg.PKeyIndex); err != nil {
+	if p.endpoint, err = p.locate(cfg, &p.attr); err != nil {
 		return err
-	}
-	table, err := p.device.GIDs(p.number)
-	if err != nil {
-		return err
-	}
-	p.GRH = p.LinkLayer != rdma.InfiniBand || cfg.GIDIndex >= 0 || p.attr.GRHRequired
-	if p.GIDs = usable(table, p.LinkLayer, cfg.GIDIndex, cfg.Networks); p.GRH && len(p.GIDs) == 0 {
-		return fmt.Errorf("verbs: port %v has no usable GID (RoCE v2 and not link-local, or the chosen index): its table is %v", p.endpoint, table)
 	}
 	p.pd, err = p.device.AllocPD()
 	return err
+}
+
+// locate returns how the port is reached according to attr and the tables of its device.
+func (p *port) locate(cfg *Config, attr *rdma.PortAttr) (e endpoint, err error) {
+	e = endpoint{Device: p.Device, Port: p.number, LinkLayer: attr.LinkLayer, LID: attr.LID, MTU: attr.ActiveMTU}
+	if cfg.MTU > 0 {
+		e.MTU = min(e.MTU, cfg.MTU)
+	}
+	if e.PKey, err = p.device.PKey(p.number, cfg.PKeyIndex); err != nil {
+		return e, err
+	}
+	table, err := p.device.GIDs(p.number)
+	if err != nil {
+		return e, err
+	}
+	e.GRH = e.LinkLayer != rdma.InfiniBand || cfg.GIDIndex >= 0 || attr.GRHRequired
+	if e.GIDs = usable(table, e.LinkLayer, cfg.GIDIndex, cfg.Networks); e.GRH && len(e.GIDs) == 0 {
+		return e, fmt.Errorf("verbs: port %v has no usable GID (RoCE v2 and not link-local, or the chosen index): its table is %v", e, table)
+	}
+	return e, nil
+}
+
+// now returns how the port is reached by a link that is made now: addresses come and go, and the entries of the GID table
+// with them. While it is down that is what it was; the link is proven, or not, within Config.LostAfter.
+func (p *port) now(cfg *Config) (endpoint, error) {
+	attr, err := p.device.Port(p.number)
+	if err != nil {
+		return endpoint{}, err
+	}
+	if attr.State != rdma.PortActive {
+		return p.endpoint, nil
+	}
+	return p.locate(cfg, &attr)
 }
 
 // watch hands the device's events to the transport's links until the port is closed.

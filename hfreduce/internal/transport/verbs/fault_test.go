@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -282,6 +284,36 @@ func waitActive(t *testing.T, name string) {
 		}
 	}
 	t.Fatalf("%s is not active again: %v", name, err)
+}
+
+// TestAddressChanges: a link that is made after an address has moved to another entry of the GID table, or went, knows that.
+func TestAddressChanges(t *testing.T) {
+	names, run := bed(t)
+	ts := newWorld(t, 1, func(_ int, c *Config) { c.Devices = names[1:] })
+	address := netip.MustParseAddr("10.9.77.7")
+	offers := func() bool {
+		o := ts[0].offer(&transport.LinkConfig{})
+		if o.Refuse != "" {
+			t.Fatal(o.Refuse)
+		}
+		return slices.ContainsFunc(o.Endpoints[0].GIDs, func(g gid) bool { return g.Raw.Addr() == address })
+	}
+	if offers() {
+		t.Fatalf("%v is offered before it is there", address)
+	}
+	for _, c := range []struct {
+		verb string
+		want bool
+	}{{"add", true}, {"del", false}} {
+		run("ip addr " + c.verb + " 10.9.77.7/32 dev " + strings.Replace(names[1], "rxe", "h", 1))
+		deadline := time.Now().Add(5 * time.Second)
+		for offers() != c.want && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if offers() != c.want {
+			t.Errorf("5 s after ip addr %s: %v is offered: %t", c.verb, address, !c.want)
+		}
+	}
 }
 
 // TestPacketLoss: one packet in a hundred is lost, and nothing else.
