@@ -195,20 +195,25 @@ func (p *port) take(t *Transport) error {
 		if err != nil || !ok {
 			return err
 		}
-		mine := ev.Port == 0 || ev.Port == p.number
-		switch {
-		case ev.Kind == rdma.EventDeviceFatal:
-			t.log.Error("verbs: a device failed", "device", p.Device, "event", ev.String())
-			t.alarm(p.Device, 0, fmt.Errorf("%s: %v", p.Device, ev))
-		case ev.QP != 0 && (ev.Kind == rdma.EventQPFatal || ev.Kind == rdma.EventQPRequestError || ev.Kind == rdma.EventQPAccessError):
-			t.alarm(p.Device, ev.QP, fmt.Errorf("%s: %v", p.Device, ev))
-		case ev.Kind == rdma.EventPortError && mine:
-			t.log.Warn("verbs: a port is down: its links end if it does not come back", "port", p.String(), "within", t.cfg.LostAfter())
-		case ev.Kind == rdma.EventPortActive && mine:
-			t.log.Info("verbs: a port is active again", "port", p.String())
-		default:
-			t.log.Debug("verbs: event", "device", p.Device, "event", ev.String())
-		}
+		p.heed(t, ev)
+	}
+}
+
+// heed does what an event asks for.
+func (p *port) heed(t *Transport, ev rdma.Event) {
+	mine := ev.Port == 0 || ev.Port == p.number
+	switch {
+	case ev.Kind == rdma.EventDeviceFatal, ev.Kind == rdma.EventCQError: // a CQ that fails, whichever it is, gives no completions any more
+		t.log.Error("verbs: a device failed", "device", p.Device, "event", ev.String())
+		t.alarm(p.Device, 0, fmt.Errorf("%s: %v", p.Device, ev))
+	case ev.QP != 0 && (ev.Kind == rdma.EventQPFatal || ev.Kind == rdma.EventQPRequestError || ev.Kind == rdma.EventQPAccessError):
+		t.alarm(p.Device, ev.QP, fmt.Errorf("%s: %v", p.Device, ev))
+	case ev.Kind == rdma.EventPortError && mine:
+		t.log.Warn("verbs: a port is down: its links end if it does not come back", "port", p.String(), "within", t.cfg.LostAfter())
+	case ev.Kind == rdma.EventPortActive && mine:
+		t.log.Info("verbs: a port is active again", "port", p.String())
+	default:
+		t.log.Debug("verbs: event", "device", p.Device, "event", ev.String())
 	}
 }
 

@@ -19,7 +19,9 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/transporttest"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/wait"
 	"github.com/hfreduce/hfreduce/internal/testreq"
+	"github.com/hfreduce/hfreduce/rdma"
 )
 
 // bedVariable is set in the virtual machine of testdata/rdmavm: device rxeN is behind the bridge port pN.
@@ -232,6 +234,26 @@ func TestQueuePairFails(t *testing.T) {
 	for r := range 2 {
 		if took := o.at[r].Sub(began); took > time.Second {
 			t.Errorf("rank %d saw it after %v", r, took)
+		}
+	}
+}
+
+// TestEventsBreakLinks: what a device tells of itself breaks the links that can't go on.
+func TestEventsBreakLinks(t *testing.T) {
+	for kind, want := range map[rdma.EventKind][2]bool{ // of the links over the two devices
+		rdma.EventDeviceFatal: {true, false}, rdma.EventCQError: {true, false}, rdma.EventPortError: {}, rdma.EventGIDChange: {},
+	} {
+		x := New(Config{})
+		var links [2]*Link
+		for i, device := range []string{"a0", "a1"} {
+			links[i] = &Link{bell: wait.NewChan()}
+			x.lanes[laneID{device, 7}] = links[i]
+		}
+		(&port{endpoint: endpoint{Device: "a0", Port: 1}, number: 1}).heed(x, rdma.Event{Kind: kind})
+		for i, l := range links {
+			if got := l.alarm.Load() != nil; got != want[i] {
+				t.Errorf("%v: the link over a%d breaks: %t, want %t", kind, i, got, want[i])
+			}
 		}
 	}
 }
