@@ -82,7 +82,9 @@ func (v VerbsOptions) String() string {
 func (v *VerbsOptions) fromEnvironment(getenv func(string) string) (errs []error) {
 	const prefix = "HFREDUCE_VERBS_"
 	if list := getenv(prefix + "DEVICES"); len(v.Devices) == 0 && list != "" {
-		v.Devices = strings.Split(list, ",")
+		for name := range strings.SplitSeq(list, ",") {
+			v.Devices = append(v.Devices, strings.TrimSpace(name))
+		}
 	}
 	for name, field := range map[string]*int{
 		"GID_INDEX": &v.GIDIndex, "PKEY_INDEX": &v.PKeyIndex, "SERVICE_LEVEL": &v.ServiceLevel, "TRAFFIC_CLASS": &v.TrafficClass,
