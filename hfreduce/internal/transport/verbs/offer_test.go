@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -182,6 +183,29 @@ func TestShare(t *testing.T) {
 		}
 		if got != c.want || len(mine)+len(rest) != len(ports) {
 			t.Errorf("rank %d of %d on NUMA node %d: got %s and %d others, want %s", c.local, c.locals, c.numa, got, len(rest), c.want)
+		}
+	}
+}
+
+// TestExplain: going over TCP is worth a warning where there are devices, which can't be used as they are.
+func TestExplain(t *testing.T) {
+	missing := fmt.Errorf("no device: %w", rdma.ErrNotSupported)
+	for _, c := range []struct {
+		refusal error
+		devices []string
+		want    slog.Level
+	}{
+		{missing, nil, slog.LevelInfo}, {missing, []string{"mlx5_0"}, slog.LevelWarn}, {nil, nil, slog.LevelWarn},
+		{errors.New("verbs: port mlx5_0:1 is down, not active"), nil, slog.LevelWarn},
+	} {
+		var text strings.Builder
+		x := New(Config{Devices: c.devices, Logger: slog.New(slog.NewTextHandler(&text, nil))})
+		x.refusal = c.refusal
+		for range 2 {
+			x.explain(1, "reason")
+		}
+		if strings.Count(text.String(), "\n") != 1 || !strings.Contains(text.String(), "level="+c.want.String()) {
+			t.Errorf("refusal %v, devices %q: got %q, want one line of level %v", c.refusal, c.devices, text.String(), c.want)
 		}
 	}
 }

@@ -179,15 +179,16 @@ func (t *Transport) Connect(ctx context.Context, peer int, key string, cfg trans
 	return nil, fmt.Errorf("verbs: connect rank %d to rank %d: %w", t.cfg.Rank, peer, err)
 }
 
-// explain logs once for each reason why links go over TCP: that a machine without RDMA does so is no surprise.
+// explain logs once for each reason why links go over TCP: that a machine without RDMA does so is no surprise, unless its
+// devices were named.
 func (t *Transport) explain(peer int, refusal string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.told[refusal] {
 		t.told[refusal] = true
-		level := slog.LevelInfo
-		if t.refusal == nil {
-			level = slog.LevelWarn
+		level := slog.LevelWarn
+		if errors.Is(t.refusal, rdma.ErrNotSupported) && len(t.cfg.Devices) == 0 {
+			level = slog.LevelInfo
 		}
 		t.log.Log(context.Background(), level, "link goes over TCP", "peer", peer, "cause", refusal)
 	}
