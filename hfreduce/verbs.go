@@ -4,6 +4,7 @@ package hfreduce
 
 import (
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -32,7 +33,7 @@ const (
 // the others must suit the fabric.
 type VerbsOptions struct {
 	// Devices are the devices to use, "mlx5_0" or "mlx5_0:1" (device:port). Links use all of them in turn, the i-th with the
-	// peer's i-th. Empty: the active ports on the rank's NUMA node, or all, shared out among the ranks of the node.
+	// peer's i-th. Empty: the active ports on the rank's NUMA node, or all, shared out among those that choose from the same.
 	Devices []string
 	// GIDIndex is the entry of every port's GID table to use, from 1; GIDIndexZero means entry 0. 0: chosen by rule, RoCE v2,
 	// not link-local, of the peer's network where there is one.
@@ -139,23 +140,36 @@ func (f *processFabric) overRDMA(o *Options, side *tcp.Transport) transport.Tran
 		Rank: f.self, Side: side, Required: o.Transport == TransportVerbs, Logger: o.Logger, Networks: networks(o.Logger),
 		Devices: v.Devices, GIDIndex: v.GIDIndex, PKeyIndex: v.PKeyIndex, ServiceLevel: v.ServiceLevel, TrafficClass: v.TrafficClass,
 		MTU: v.MTU, Timeout: v.Timeout, Retry: v.Retry, QueuePairs: v.QueuePairs,
-		NUMANode: cpus.NodeOf(os.DirFS("/sys"), f.peers[f.self].Seat.CPUs),
 	}
+	f.shareDevices(&c, os.DirFS("/sys"))
 	switch v.GIDIndex {
 	case 0:
 		c.GIDIndex = -1
 	case GIDIndexZero:
 		c.GIDIndex = 0
 	}
+	return verbs.New(c)
+}
+
+// shareDevices says which ranks this one shares its machine's devices with.
+func (f *processFabric) shareDevices(c *verbs.Config, sys fs.FS) {
+	self := &f.peers[f.self]
+	c.NUMANode = cpus.NodeOf(sys, self.Seat.CPUs)
+	count := func(number, all *int, rank int) {
+		if rank < f.self {
+			*number++
+		}
+		*all++
+	}
 	for rank, p := range f.peers {
-		if p.HostID == f.peers[f.self].HostID {
-			if rank < f.self {
-				c.Local++
-			}
-			c.Locals++
+		if p.HostID != self.HostID {
+			continue
+		}
+		count(&c.Local, &c.Locals, rank)
+		if cpus.NodeOf(sys, p.Seat.CPUs) == c.NUMANode {
+			count(&c.Near, &c.Nears, rank)
 		}
 	}
-	return verbs.New(c)
 }
 
 // networks returns this machine's addresses with their networks.

@@ -8,7 +8,11 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/fstest"
 
+	"github.com/hfreduce/hfreduce/hfreduce/internal/bootstrap"
+	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/verbs"
+	"github.com/hfreduce/hfreduce/internal/cpus"
 	"github.com/hfreduce/hfreduce/internal/testreq"
 	"github.com/hfreduce/hfreduce/rdma"
 )
@@ -42,6 +46,27 @@ func TestInitOverVerbsGivesTheSameBits(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestShareDevices: ranks that are dealt out to the NUMA nodes in turn, as mpirun --map-by numa does, share what is on theirs
+// with every other rank only.
+func TestShareDevices(t *testing.T) {
+	sys := fstest.MapFS{
+		"devices/system/node/node0/cpulist": {Data: []byte("0-3\n")}, "devices/system/node/node1/cpulist": {Data: []byte("4-7\n")},
+	}
+	f := &processFabric{}
+	for rank := range 8 {
+		f.peers = append(f.peers, bootstrap.PeerInfo{Rank: rank, HostID: fmt.Sprint(rank / 4), Seat: bootstrap.Seat{CPUs: cpus.Of(rank%2*4 + rank%4/2)}})
+	}
+	f.peers[7].Seat.CPUs = "" // not known
+	for self, want := range map[int]string{4: "0 0 4 0 2", 5: "1 1 4 0 1", 6: "0 2 4 1 2", 7: "-1 3 4 0 1"} {
+		c := verbs.Config{}
+		f.self = self
+		f.shareDevices(&c, sys)
+		if got := fmt.Sprint(c.NUMANode, c.Local, c.Locals, c.Near, c.Nears); got != want {
+			t.Errorf("rank %d: NUMA node, number among the ranks of the node and near: got %s, want %s", self, got, want)
+		}
 	}
 }
 

@@ -69,21 +69,22 @@ func openPorts(cfg *Config) ([]*port, error) {
 }
 
 // share picks a rank's ports: those of the devices on its NUMA node if there are any, and of these its part, so that the
-// ranks of a node spread over them.
+// ranks that choose from the same spread over them.
 func share(ports []*port, infos []rdma.DeviceInfo, cfg *Config) (mine, rest []*port) {
 	near := func(p *port) bool {
 		i := slices.IndexFunc(infos, func(d rdma.DeviceInfo) bool { return d.Name == p.Device })
 		return cfg.NUMANode >= 0 && i >= 0 && infos[i].NUMANode == cfg.NUMANode
 	}
 	candidates := slices.DeleteFunc(slices.Clone(ports), func(p *port) bool { return !near(p) })
+	number, sharers := cfg.Near, cfg.Nears
 	if len(candidates) == 0 {
-		candidates = slices.Clone(ports)
+		candidates, number, sharers = slices.Clone(ports), cfg.Local, cfg.Locals
 	}
 	slices.SortStableFunc(candidates, func(a, b *port) int { return cmp.Compare(b.attr.Gbps, a.attr.Gbps) })
 	candidates = slices.DeleteFunc(candidates, func(p *port) bool { return p.attr.Gbps < candidates[0].attr.Gbps }) // of one speed, as they take turns
-	n := max(1, len(candidates)/max(1, cfg.Locals))
+	n := max(1, len(candidates)/max(1, sharers))
 	for i := range n {
-		mine = append(mine, candidates[(cfg.Local*n+i)%len(candidates)])
+		mine = append(mine, candidates[(number*n+i)%len(candidates)])
 	}
 	return mine, slices.DeleteFunc(slices.Clone(ports), func(p *port) bool { return slices.Contains(mine, p) })
 }

@@ -171,12 +171,15 @@ func TestShare(t *testing.T) {
 	ports := []*port{speed("a", 200), speed("slow", 25), speed("b", 200), speed("c", 200), speed("d", 200), speed("far", 400)}
 	infos := []rdma.DeviceInfo{{Name: "a"}, {Name: "slow"}, {Name: "b"}, {Name: "c"}, {Name: "d"}, {Name: "far", NUMANode: 1}}
 	for _, c := range []struct {
-		numa, local, locals int
-		want                string
+		numa, local, locals, near, nears int
+		want                             string
 	}{
-		{0, 0, 1, "abcd"}, {0, 0, 2, "ab"}, {0, 1, 2, "cd"}, {0, 2, 4, "c"}, {0, 5, 8, "b"}, {1, 0, 1, "far"}, {1, 3, 8, "far"}, {-1, 0, 1, "far"}, {5, 0, 1, "far"},
+		{0, 0, 1, 0, 1, "abcd"}, {0, 0, 2, 0, 2, "ab"}, {0, 1, 2, 1, 2, "cd"}, {0, 2, 4, 2, 4, "c"}, {0, 5, 8, 5, 8, "b"},
+		{1, 0, 1, 0, 1, "far"}, {1, 3, 8, 3, 8, "far"}, {-1, 0, 1, 0, 1, "far"}, {5, 0, 1, 0, 1, "far"},
+		{0, 0, 8, 0, 4, "a"}, {0, 2, 8, 1, 4, "b"}, {0, 4, 8, 2, 4, "c"}, {0, 6, 8, 3, 4, "d"}, // every other rank is on this NUMA node
+		{0, 0, 4, 0, 2, "ab"}, {0, 1, 4, 1, 2, "cd"}, {0, 1, 2, 0, 1, "abcd"}, // the others have devices of their own
 	} {
-		mine, rest := share(ports, infos, &Config{NUMANode: c.numa, Local: c.local, Locals: c.locals})
+		mine, rest := share(ports, infos, &Config{NUMANode: c.numa, Local: c.local, Locals: c.locals, Near: c.near, Nears: c.nears})
 		got := ""
 		for _, p := range mine {
 			got += p.Device

@@ -83,6 +83,7 @@ type Config struct {
 
 	NUMANode      int // where the rank runs, to choose devices; negative if it is not known
 	Local, Locals int // this rank's number among the ranks of its node, and how many they are: they share the devices
+	Near, Nears   int // the same among those on its NUMA node, which share the devices there
 }
 
 // LostAfter returns how long a queue pair sends again before it says that the peer can't be reached.
