@@ -251,6 +251,7 @@ func (l *Link) prove(ctx context.Context) error {
 
 // abandon gives back what a meeting that failed has made; the connection is the caller's.
 func (l *Link) abandon() error {
+	l.of.delist(l) // the context may have ended after enlist
 	var errs []error
 	for i := range l.lanes {
 		errs = append(errs, l.lanes[i].destroy())

@@ -258,6 +258,19 @@ func TestEventsBreakLinks(t *testing.T) {
 	}
 }
 
+// TestAbandonedLinkIsForgotten: a context that ends when the link is there already leaves nothing that an event would ring.
+func TestAbandonedLinkIsForgotten(t *testing.T) {
+	s := newStream(t, devices(t), nil)
+	l := s.links[0]
+	l.err = transport.ErrClosed
+	if err := errors.Join(l.abandon(), l.side.close()); err != nil {
+		t.Error(err)
+	}
+	if n := len(l.of.lanes); n != 0 {
+		t.Errorf("%d queue pairs that are closed still get events", n)
+	}
+}
+
 // TestWrongKey: a write to memory that the peer has not registered breaks the link at both ends, and says so.
 func TestWrongKey(t *testing.T) {
 	s := newStream(t, devices(t), nil)
