@@ -147,7 +147,7 @@ func (t *Transport) prepare(paths []path, self, peer int, conn net.Conn, cfg *tr
 		return fail(err)
 	}
 	areas := len(cfg.Landings)
-	if l.inbox, err = newMemory(areas + 1); err != nil {
+	if l.inbox, err = newMemory(max(areas+1, packetEntries)); err != nil {
 		return fail(err)
 	}
 	s := &setup{Inbox: l.inbox.addr(0)}
@@ -218,12 +218,11 @@ func (l *Link) checkRoom() error {
 	return nil
 }
 
-// prove sends a message over each queue pair and waits for the peer's. What does not get through in the time that a
-// queue pair takes to give up is named.
+// prove sends a message over each queue pair and waits for the peer's. It fills a packet: a switch whose MTU is too small
+// lets short ones through. What does not get through in the time that a queue pair takes to give up is named.
 func (l *Link) prove(ctx context.Context) error {
 	for i := range l.lanes {
-		n := &l.lanes[i]
-		n.addEntry(n.entry(header{}), headerBytes, l.entryOf(len(l.areas)), proof, true, true)
+		l.lanes[i].addProof(l.inboxAddr)
 	}
 	missing := func() *lane {
 		for i := range l.lanes {
@@ -242,7 +241,7 @@ func (l *Link) prove(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case l.cause != nil && n != nil:
-		return fmt.Errorf("the first message over %v did not get through: %w", n.path, l.cause)
+		return fmt.Errorf("the first message over %v, a packet of %d bytes, did not get through: %w", n.path, n.path.mtu, l.cause)
 	case l.cause != nil:
 		return l.cause
 	}

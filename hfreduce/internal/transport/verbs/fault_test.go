@@ -367,22 +367,27 @@ func TestPacketLoss(t *testing.T) {
 func TestUnprovenPath(t *testing.T) {
 	names, run := bed(t)
 	for _, required := range []bool{true, false} {
-		t.Run(fmt.Sprintf("required %v", required), func(t *testing.T) {
-			ts := newWorld(t, 2, func(r int, c *Config) { c.Devices, c.Required, c.Timeout, c.Retry = names[r:][:1], required, 14, 3 })
-			a := newArena(t, 4<<20)
-			a.register(t, ts)
-			run("tc qdisc add dev PORT root netem loss 100%")
-			defer run("tc qdisc del dev PORT root")
-			s := &stream{t: t}
-			links, errs := s.connect(a, ts, "unproven")
-			for r := range 2 {
-				switch path := names[0] + ":1"; {
-				case required && (errs[r] == nil || !strings.Contains(errs[r].Error(), path)):
-					t.Errorf("rank %d: got %v, want an error that names %s", r, errs[r], path)
-				case !required && (errs[r] != nil || links[r].Transport() != "tcp"):
-					t.Errorf("rank %d: got %v, want a link over TCP", r, errs[r])
+		for fault, commands := range map[string][2]string{
+			"lossy":       {"tc qdisc add dev PORT root netem loss 100%", "tc qdisc del dev PORT root"},
+			"smaller MTU": {"ip link set PORT mtu 1500", "ip link set PORT mtu 9000"}, // short packets get through
+		} {
+			t.Run(fmt.Sprintf("required %v, %s", required, fault), func(t *testing.T) {
+				ts := newWorld(t, 2, func(r int, c *Config) { c.Devices, c.Required, c.Timeout, c.Retry = names[r:][:1], required, 14, 3 })
+				a := newArena(t, 4<<20)
+				a.register(t, ts)
+				run(commands[0])
+				defer run(commands[1])
+				s := &stream{t: t}
+				links, errs := s.connect(a, ts, "unproven")
+				for r := range 2 {
+					switch path := names[0] + ":1"; {
+					case required && (errs[r] == nil || !strings.Contains(errs[r].Error(), path)):
+						t.Errorf("rank %d: got %v, want an error that names %s", r, errs[r], path)
+					case !required && (errs[r] != nil || links[r].Transport() != "tcp"):
+						t.Errorf("rank %d: got %v, want a link over TCP", r, errs[r])
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

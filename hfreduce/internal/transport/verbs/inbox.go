@@ -21,6 +21,8 @@ const (
 	headerBytes = int(unsafe.Sizeof(header{}))
 	entryBytes  = 256
 	smallBytes  = entryBytes - headerBytes // payloads up to here travel in the entry
+
+	packetEntries = 4096 / entryBytes // as long as the largest packet
 )
 
 // immediate is what a completion tells of the message: its kind, and the number of its landing area.

@@ -95,7 +95,7 @@ func (t *Transport) makeLane(p path, self int, sends, receives int, inbox *memor
 	}
 	sends, receives = min(sends, n.port.limits.MaxQPWR), min(receives, n.port.limits.MaxQPWR)
 	n.depth, n.wrs = uint64(sends), make([]rdma.SendWR, 0, sends)
-	if n.out, err = newMemory(sends); err != nil {
+	if n.out, err = newMemory(max(sends, packetEntries)); err != nil {
 		return n, err
 	}
 	if n.outKey, err = n.port.pd.Register(n.out.mem, 0); err != nil {
@@ -172,6 +172,14 @@ func (n *lane) addEntry(i, bytes int, to uint64, imm immediate, last, signal boo
 		w.Flags |= rdma.Inline
 	}
 	n.add(w, signal)
+}
+
+// addProof appends the write of a whole packet, of zeroes, over the peer's inbox, which nothing else is in yet.
+func (n *lane) addProof(inbox uint64) {
+	n.add(rdma.SendWR{
+		Op: rdma.WriteImm, Imm: uint32(proof), Addr: n.out.addr(0), Bytes: uint32(n.path.mtu), LKey: n.outKey.LKey(),
+		RemoteAddr: inbox, RKey: n.peerKeys.Inbox,
+	}, true)
 }
 
 // addPayload appends the writes of a payload; a device's work requests have a largest size.

@@ -7,7 +7,7 @@
 //
 // Two ranks meet over a TCP connection, as those of package tcp do, and tell each other over it: what they offer (offer.go:
 // ports, GIDs, or why there is none), the queue pairs that both have made for the ways that follow from the two offers,
-// that these are connected, and that a small message has arrived over each of them (connect.go). Whatever goes wrong in
+// that these are connected, and that a whole packet has arrived over each of them (connect.go). Whatever goes wrong in
 // that leads both to the same decision: the connection becomes a TCP link, or an error, if only RDMA will do. Afterwards
 // the connection stays beside the queue pairs: its end tells at once that the peer's process has died, which a queue pair
 // notices only when it sends.
