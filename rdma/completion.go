@@ -72,7 +72,7 @@ func (d *Device) CreateCQ(entries int, ch *Channel) (*CQ, error) {
 	}
 	err := q.create(kindCQ, d.device, func() (handle, error) {
 		h, errno := rawCreateCQ(d.handle, entries, channel)
-		return h, d.failed(errno, "ibv_create_cq", fmt.Sprintf("of %d entries", entries))
+		return h, explainPinning(d.failed(errno, "ibv_create_cq", fmt.Sprintf("of %d entries", entries)))
 	}, parents...)
 	if err != nil {
 		return nil, err

@@ -100,7 +100,8 @@ func (p *PD) RegisterDMABuf(fd int, offset, length, iova uint64, a Access) (*MR,
 	return m, nil
 }
 
-// explainPinning adds to an error for lack of memory what limit is in force.
+// explainPinning adds to an error for lack of memory what limit is in force: for regions, and for the queues of CQs and QPs, which
+// providers pin too.
 func explainPinning(err error) error {
 	var e *Error
 	if !errors.As(err, &e) || e.Errno != syscall.ENOMEM {
@@ -111,9 +112,9 @@ func explainPinning(err error) error {
 	case limitErr != nil:
 		e.Detail = limitErr.Error()
 	case unlimited:
-		e.Detail = "RLIMIT_MEMLOCK does not limit this process: the machine's memory or the device's tables are full"
+		e.Detail = "RLIMIT_MEMLOCK does not limit this process: the machine's memory or the device's tables are full, or a queue is longer than the device has"
 	default:
-		e.Detail = fmt.Sprintf("RLIMIT_MEMLOCK is %s for all registered memory of this process: raise it, by ulimit -l or LimitMEMLOCK=", size(limit))
+		e.Detail = fmt.Sprintf("RLIMIT_MEMLOCK is %s for all registered memory of this process, queues included: raise it, by ulimit -l or LimitMEMLOCK=", size(limit))
 	}
 	return e
 }

@@ -78,7 +78,7 @@ func (p *PD) CreateQP(c QPConfig) (*QP, error) {
 	parents := []*object{&p.object, &c.Send.object, &c.Recv.object}
 	err := q.create(kindQP, p.device, func() (handle, error) {
 		h, errno := q.make(p.handle, c)
-		return h, p.failed(errno, "ibv_create_qp", fmt.Sprintf("of %d sends and %d receives", c.MaxSend, c.MaxRecv))
+		return h, explainPinning(p.failed(errno, "ibv_create_qp", fmt.Sprintf("of %d sends and %d receives", c.MaxSend, c.MaxRecv)))
 	}, parents...)
 	if err != nil {
 		return nil, err
