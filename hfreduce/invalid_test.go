@@ -35,6 +35,7 @@ func TestBadArguments(t *testing.T) {
 		{"half an element", func() error { return c.AllReduce(ctx, Bytes(raw, TypeFloat32), Bytes(raw, TypeFloat32), Sum) }, "7 bytes, not a multiple"},
 		{"unknown op", func() error { return c.AllReduce(ctx, Host(x), Host(x), Op{kind: 77}) }, "unknown operator Op(77)"},
 		{"fraction of an int", func() error { return c.AllReduce(ctx, Host(ints), Host(ints), PreMulSum(0.5)) }, "0.5 is not an integer"},
+		{"huge factor", func() error { return c.AllReduce(ctx, Host(x), Host(x), PreMulSum(1e39)) }, "1e+39 is too large"},
 		{"NaN factor", func() error { return c.AllReduce(ctx, Host(x), Host(x), PreMulSum(math.NaN())) }, "NaN is not finite"},
 		{"async", func() error { _, err := c.AllReduceAsync(Host(x), Host(three), Sum); return err }, "dst has 4 elements and src 3"},
 		{"root too large", func() error { return c.Reduce(ctx, Host(x), Host(x), Sum, 2) }, "root 2 is not within 0..1"},

@@ -73,6 +73,9 @@ func (o Op) check(d DataType) error {
 	if math.IsNaN(o.factor) || math.IsInf(o.factor, 0) {
 		return invalidf("PreMulSum factor %v is not finite", o.factor)
 	}
+	if d != TypeFloat64 && d.float() && math.IsInf(float64(float32(o.factor)), 0) {
+		return invalidf("PreMulSum factor %v is too large for fp32, in which %v is multiplied", o.factor, d)
+	}
 	if !d.float() && (o.factor != math.Trunc(o.factor) || math.Abs(o.factor) > 1<<53) {
 		return invalidf("PreMulSum factor %v is not an integer of at most 2^53, which %v needs", o.factor, d)
 	}
