@@ -190,8 +190,19 @@ var droppedPackets = regexp.MustCompile(`\(dropped (\d+),`)
 // isolate keeps hosts from each other, while all others reach them.
 func (l *lan) isolate(hosts ...int) {
 	l.t.Helper()
+	l.isolated("on", hosts)
+}
+
+// rejoin ends that.
+func (l *lan) rejoin(hosts ...int) {
+	l.t.Helper()
+	l.isolated("off", hosts)
+}
+
+func (l *lan) isolated(how string, hosts []int) {
+	l.t.Helper()
 	for _, h := range hosts {
-		l.ip("-n", l.name, "link", "set", fmt.Sprintf("p%d", h), "type", "bridge_slave", "isolated", "on")
+		l.ip("-n", l.name, "link", "set", fmt.Sprintf("p%d", h), "type", "bridge_slave", "isolated", how)
 	}
 }
 

@@ -120,8 +120,10 @@ func roleLate(ctx context.Context, c *Comm) error {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return err
 	}
-	_, err := sumRound(ctx, c, vector(), 0, 0)
-	return ended(err)
+	if _, err := sumRound(ctx, c, vector(), 0, 0); err != nil {
+		return ended(err)
+	}
+	return nil
 }
 
 // rolePath measures the link from rank 1 to rank 2 for as long as that goes.
@@ -347,6 +349,31 @@ func TestNetnsHeals(t *testing.T) {
 			f.mend(l, 1)
 			stop(t, children)
 		})
+	}
+}
+
+// TestNetnsHealsBeforeLink: the same while rank 1 waits for the link to rank 2, which is late. Of the probes, one a second, each break
+// swallows one.
+func TestNetnsHealsBeforeLink(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, 3, false)
+	children := l.spawn("late", []int{0, 1, 2}, "HFREDUCE_HEARTBEAT_TIMEOUT=2s")
+	awaitRunning(t, children)
+	for _, c := range children[:2] {
+		_, _ = io.WriteString(c.in, "go on\n")
+	}
+	l.awaitConnection(1, 2)
+	for range 2 {
+		l.isolate(1, 2)
+		time.Sleep(900 * time.Millisecond) // how long it lasts is what is tested
+		l.rejoin(1, 2)
+		time.Sleep(1500 * time.Millisecond)
+	}
+	_, _ = io.WriteString(children[2].in, "go on\n")
+	for r, c := range children {
+		if err := c.Wait(); err != nil {
+			t.Errorf("rank %d: %v: %s", r, err, c.out.String())
+		}
 	}
 }
 

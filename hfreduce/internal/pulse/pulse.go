@@ -68,6 +68,9 @@ func probes(bound time.Duration) probing {
 	return p
 }
 
+// lasts returns how long the kernel probes before it gives up.
+func (p probing) lasts() time.Duration { return time.Duration(p.idle+p.count*p.interval) * time.Second }
+
 // longest returns the longest pause between two retransmissions, or probes of a closed window, in milliseconds within what the
 // kernel allows: a path that comes back is used soon, and a closed window does not hide a dead host for minutes.
 func longest(bound time.Duration) int {
