@@ -178,6 +178,11 @@ func (e *Engine) advance(thorough bool) (moved bool, err error) {
 	if moved, err = e.work(); err != nil || len(e.open) == 0 || e.op != nil && e.finished() {
 		return moved, err
 	}
+	if e.device != nil { // what was posted leaves now, and items that went may have held this rank up
+		if err := e.Sound(); err != nil {
+			return moved, err
+		}
+	}
 	m, err := e.poll(thorough)
 	if moved = moved || m; moved || err != nil || !thorough {
 		return moved, err
@@ -194,10 +199,10 @@ func (e *Engine) work() (moved bool, err error) {
 	}
 	e.grant()
 	if e.device != nil {
-		if err := e.Sound(); err != nil {
-			return false, err
-		}
 		if moved, err = e.workDevice(); err != nil {
+			return moved, err
+		}
+		if err := e.Sound(); err != nil { // after it, which may have held this rank up
 			return moved, err
 		}
 	}

@@ -39,6 +39,23 @@ func TestReleaseWaitsForTheNode(t *testing.T) {
 	}
 }
 
+// TestReleaseIsSeenAfterAHoldUp: what follows the device may hold a rank up, when a Request ends or where CUDA is asked, for longer
+// than another one that has broken waits for it. It looks for the mark again before it sends.
+func TestReleaseIsSeenAfterAHoldUp(t *testing.T) {
+	w := newStepped(t, []int{0, 0, 1, 1}, 4, 8192, 1024, true)
+	a, b := w.engines[0], w.engines[1]
+	w.begin(rand.New(rand.NewPCG(1, 1)), schedule.Broadcast, 20_000, 0)
+	b.cfg.Pump = func() (bool, error) {
+		a.Break(errors.New("enough"))
+		a.ReleaseDevice()
+		return true, a.Sever(0)
+	}
+	b.start(w.ops[1])
+	if _, err := b.advance(false); !errors.Is(err, ErrPoisoned) {
+		t.Errorf("rank 1 goes on with %v, want %v", err, ErrPoisoned)
+	}
+}
+
 // TestReleaseGoesAroundTheDead: ranks that do not find out are waited for a while, and those in no collective not at all.
 func TestReleaseGoesAroundTheDead(t *testing.T) {
 	for _, inside := range []bool{false, true} {
