@@ -2,7 +2,10 @@
 
 package tune
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 const (
 	kib = 1 << 10
@@ -34,12 +37,14 @@ func OnePassQuestion() Question {
 	return q
 }
 
-// PipelineQuestion asks for the size of a chunk and the number of slots, up to the largest size.
+// PipelineQuestion asks for the size of a chunk and the number of slots, at the largest size, at an eighth of it, and so on down to
+// 256 KiB at least.
 func PipelineQuestion(largest int64) Question {
 	q := Question{Title: "chunk x slots"}
-	for size := int64(256 * kib); size <= max(largest, 256*kib); size *= 8 {
+	for size := max(largest, 256*kib); size >= 256*kib; size = size / 8 / kib * kib {
 		q.Sizes = append(q.Sizes, size)
 	}
+	slices.Reverse(q.Sizes)
 	for _, c := range []struct{ chunk, slots int }{{64 * kib, 8}, {128 * kib, 8}, {256 * kib, 4}, {256 * kib, 8}, {512 * kib, 4}, {512 * kib, 8}, {mib, 4}} {
 		q.Choices = append(q.Choices, Choice{
 			Name: fmt.Sprintf("%dK x %d", c.chunk/kib, c.slots),

@@ -5,6 +5,7 @@ package tune
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,7 +83,7 @@ func TestAskFails(t *testing.T) {
 func TestQuestions(t *testing.T) {
 	for _, largest := range []int64{0, 1 << 20, 1 << 30} {
 		q := PipelineQuestion(largest)
-		if len(q.Sizes) == 0 || q.Sizes[len(q.Sizes)-1] > max(largest, 256*kib) || len(q.Choices) < 2 {
+		if len(q.Sizes) == 0 || q.Sizes[len(q.Sizes)-1] != max(largest, 256*kib) || q.Sizes[0] < 256*kib || !slices.IsSorted(q.Sizes) || len(q.Choices) < 2 {
 			t.Errorf("%d: %v", largest, q)
 		}
 	}
