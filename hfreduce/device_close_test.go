@@ -14,18 +14,29 @@ import (
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
 )
 
-// TestDeviceCloseLeavesWhatTheGPUMayTouch closes a broken communicator while its streams are held up by the caller's: the
-// error says that memory stays mapped, and nothing is unmapped under the GPU, which the fake would not survive.
-func TestDeviceCloseLeavesWhatTheGPUMayTouch(t *testing.T) {
-	gpus := needCUDA(t)
-	g, err := openGPURank(gpus-1, roomy)
+// onGPUs are the options of communicators that a test closes itself.
+var onGPUs = func() Options {
+	o := smallDeviceChunks
+	o.CUDA = CUDAOn
+	return o
+}()
+
+// aGPURank returns a rank's side of a GPU, which the test closes.
+func aGPURank(t *testing.T) *gpuRank {
+	t.Helper()
+	g, err := openGPURank(needCUDA(t)-1, roomy)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return g
+}
+
+// TestDeviceCloseLeavesWhatTheGPUMayTouch closes a broken communicator while its streams are held up by the caller's: the
+// error says that memory stays mapped, and nothing is unmapped under the GPU, which the fake would not survive.
+func TestDeviceCloseLeavesWhatTheGPUMayTouch(t *testing.T) {
+	g := aGPURank(t)
 	g.needHold(t)
-	o := smallDeviceChunks
-	o.CUDA = CUDAOn
-	comms, err := NewLocal([]int{0}, o)
+	comms, err := NewLocal([]int{0}, onGPUs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,18 +70,12 @@ func TestDeviceCloseLeavesWhatTheGPUMayTouch(t *testing.T) {
 // TestDeviceCloseWithoutTime closes communicators, broken ones too, with a context that is over: what an idle GPU holds is given
 // back all the same.
 func TestDeviceCloseWithoutTime(t *testing.T) {
-	gpus := needCUDA(t)
-	g, err := openGPURank(gpus-1, roomy)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := aGPURank(t)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	o := smallDeviceChunks
-	o.CUDA = CUDAOn
 	before := cuda.Live()
 	for _, broken := range []bool{false, true} {
-		comms, err := NewLocal([]int{0}, o)
+		comms, err := NewLocal([]int{0}, onGPUs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,14 +99,8 @@ func TestDeviceCloseWithoutTime(t *testing.T) {
 // TestDeviceCloseEndsACall closes a communicator, in too little time, whose call waits for another rank: Close ends it, and then the
 // GPU is idle, so that nothing stays.
 func TestDeviceCloseEndsACall(t *testing.T) {
-	gpus := needCUDA(t)
-	g, err := openGPURank(gpus-1, roomy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := smallDeviceChunks
-	o.CUDA = CUDAOn
-	comms, err := NewLocal(blocks(2, 1), o)
+	g := aGPURank(t)
+	comms, err := NewLocal(blocks(2, 1), onGPUs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,14 +134,8 @@ func TestDeviceCloseEndsACall(t *testing.T) {
 // TestDeviceCloseDuringTheFirstCall closes a communicator, in no time, while another goroutine's call makes its side of the GPU:
 // that is given back, and the memory that it pins is not unmapped before.
 func TestDeviceCloseDuringTheFirstCall(t *testing.T) {
-	gpus := needCUDA(t)
-	g, err := openGPURank(gpus-1, roomy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := smallDeviceChunks
-	o.CUDA = CUDAOn
-	comms, err := NewLocal([]int{0}, o)
+	g := aGPURank(t)
+	comms, err := NewLocal([]int{0}, onGPUs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,19 +172,13 @@ func TestDeviceCloseDuringTheFirstCall(t *testing.T) {
 // TestDeviceCallAfterClose: a call that Close has overtaken touches nothing of what Close has given back, whether or not there was
 // a side of the GPU, or its stream was known.
 func TestDeviceCallAfterClose(t *testing.T) {
-	gpus := needCUDA(t)
-	g, err := openGPURank(gpus-1, roomy)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := aGPURank(t)
 	another, err := g.NewStream(false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := smallDeviceChunks
-	o.CUDA = CUDAOn
 	for _, used := range []bool{true, false} {
-		comms, err := NewLocal([]int{0}, o)
+		comms, err := NewLocal([]int{0}, onGPUs)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,13 +29,18 @@ func (g *gpuRank) fill(rank, round, count int) (cuda.Ptr, error) {
 
 // check compares the sum of a round.
 func (g *gpuRank) check(p cuda.Ptr, ranks, round, count int) error {
+	return g.holds(p, round, count, func(i int) uint32 { return summed(ranks, round, i) })
+}
+
+// holds compares what the GPU has with what it should have after a round.
+func (g *gpuRank) holds(p cuda.Ptr, round, count int, want func(i int) uint32) error {
 	got, err := g.get(p, 4*count)
 	if err != nil {
 		return err
 	}
 	for i := range count {
-		if v := binary.LittleEndian.Uint32(got[4*i:]); v != summed(ranks, round, i) {
-			return fmt.Errorf("round %d: element %d of %d is %d, want %d", round, i, count, v, summed(ranks, round, i))
+		if v := binary.LittleEndian.Uint32(got[4*i:]); v != want(i) {
+			return fmt.Errorf("round %d: element %d of %d is %d, want %d", round, i, count, v, want(i))
 		}
 	}
 	return nil
@@ -226,14 +231,8 @@ func (g *gpuRank) gather(ctx context.Context, c *Comm, round, count int) error {
 		return err
 	}
 	for r := range c.WorldSize() {
-		got, err := g.get(dst+cuda.Ptr(4*count*r), 4*count)
-		if err != nil {
-			return err
-		}
-		for i := range count {
-			if v := binary.LittleEndian.Uint32(got[4*i:]); v != produced(r, round, i) {
-				return fmt.Errorf("round %d: element %d of rank %d is %d, want %d", round, i, r, v, produced(r, round, i))
-			}
+		if err := g.holds(dst+cuda.Ptr(4*count*r), round, count, func(i int) uint32 { return produced(r, round, i) }); err != nil {
+			return fmt.Errorf("rank %d's block: %w", r, err)
 		}
 	}
 	return nil
@@ -253,16 +252,7 @@ func (g *gpuRank) scatter(ctx context.Context, c *Comm, round, count int) error 
 	if err != nil {
 		return err
 	}
-	got, err := g.get(dst, 4*count)
-	if err != nil {
-		return err
-	}
-	for i := range count {
-		if v, want := binary.LittleEndian.Uint32(got[4*i:]), summed(c.WorldSize(), round, c.Rank()*count+i); v != want {
-			return fmt.Errorf("round %d: element %d is %d, want %d", round, i, v, want)
-		}
-	}
-	return nil
+	return g.holds(dst, round, count, func(i int) uint32 { return summed(c.WorldSize(), round, c.Rank()*count+i) })
 }
 
 func withCUDA(int) []string {
