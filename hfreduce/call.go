@@ -139,7 +139,8 @@ func (c *Comm) prepare(ctx context.Context, k *call, seq uint64) error {
 	op.Chunk = c.pipeline.chunkFor(c.payload(k))
 	op.Spec = kernel.Spec{DType: kernel.DType(k.dtype), Op: k.op.kernelOp()}
 	op.Scaled, op.Scale = k.op.kind == opPreMulSum, k.op.factor
-	if k.op.kind == opAvg {
+	op.Mean = k.op.kind == opAvg && k.dtype.narrowRange() && len(c.layout.Nodes) > 1
+	if k.op.kind == opAvg && !op.Mean {
 		op.Spec.Divisor = len(c.members)
 	}
 	op.Tag = c.tag(k, seq)

@@ -42,6 +42,11 @@ func (d DataType) Size() int {
 	return kernel.DType(d).Size()
 }
 
+// narrowRange reports whether a sum of ordinary numbers over many ranks may be too large for the type.
+func (d DataType) narrowRange() bool {
+	return d == TypeFloat16 || d == TypeFloat8E4M3 || d == TypeFloat8E5M2
+}
+
 // String returns nccl-tests' name of the type: "int8", "half", "float", "bfloat16", "f8e4m3", ...
 func (d DataType) String() string {
 	if !d.Valid() {

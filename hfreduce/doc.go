@@ -22,8 +22,8 @@
 //
 // fp16, bf16 and fp8 are summed in fp32 over all inputs of a node and rounded once, to nearest even; subnormal numbers are
 // kept. NaN propagates through every operator. Nothing saturates: what is too large for fp8 e4m3 becomes NaN, for the other
-// types infinity, as in PyTorch; NCCL's fp8 gives the largest number instead, which hides the overflow. The order in which an element is
-// summed depends on the layout (which rank on which node) and on the size of the buffer, never on timing, chunk size or
+// types infinity, as in PyTorch; NCCL's fp8 gives the largest number instead, which hides the overflow. Averages of fp16 and fp8 do
+// not overflow, however large the sum is. The order in which an element is summed depends on the layout (which rank on which node) and on the size of the buffer, never on timing, chunk size or
 // transport: two runs of one layout give the same bits, and all ranks end with the same bits; but which NaN one is, its sign and
 // payload, follows the processor, so that it may differ between nodes whose processors are not alike.
 //

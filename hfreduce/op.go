@@ -27,9 +27,9 @@ const (
 )
 
 // The operators without a parameter. NaN propagates through all of them; integers wrap; Avg divides the sum by the
-// number of ranks before it is rounded (integers: towards zero). Between nodes partial sums travel undivided, in the data type:
-// where the sum over some nodes is too large for fp16 or fp8, the average becomes infinite (e4m3: NaN), though it would not be
-// too large itself. PreMulSum(1/n) over n ranks divides first, at the price of bits of small numbers.
+// number of ranks before it is rounded (integers: towards zero). Between nodes averages of fp16 and fp8 travel as means of the ranks
+// that they cover, of other types as sums: so no average is infinite, or has lost the bits of small numbers, that could be told as
+// what it is.
 var (
 	Sum  = Op{kind: opSum}
 	Prod = Op{kind: opProd}

@@ -170,6 +170,22 @@ type oracle struct {
 	layout schedule.Layout
 	spec   kernel.Spec
 	scales []float64 // by rank, nil when not scaled
+	mean   bool      // what nodes pass on are means
+}
+
+// add adds parts, of which each covers some ranks.
+func (o *oracle) add(spec kernel.Spec, dst []byte, srcs [][]byte, scales []float64, ranks []int) (covered int) {
+	for _, n := range ranks {
+		covered += n
+	}
+	if o.mean {
+		scales = nil
+		for _, n := range ranks {
+			scales = append(scales, float64(n)/float64(covered))
+		}
+	}
+	spec.Reduce(dst, nil, srcs, scales)
+	return covered
 }
 
 func newOracle(t testing.TB, nodeOf []int, d DataType, op Op, factor func(rank int) float64) *oracle {
@@ -178,7 +194,10 @@ func newOracle(t testing.TB, nodeOf []int, d DataType, op Op, factor func(rank i
 		t.Fatal(err)
 	}
 	o := &oracle{layout: l, spec: kernel.Spec{DType: kernel.DType(d), Op: op.kernelOp()}}
-	if op.kind == opAvg {
+	switch narrow := d == TypeFloat16 || d == TypeFloat8E4M3 || d == TypeFloat8E5M2; {
+	case op.kind == opAvg && narrow && len(l.Nodes) > 1:
+		o.mean = true
+	case op.kind == opAvg:
 		o.spec.Divisor = len(nodeOf)
 	}
 	if op.kind == opPreMulSum {
@@ -190,22 +209,23 @@ func newOracle(t testing.TB, nodeOf []int, d DataType, op Op, factor func(rank i
 }
 
 // inputs returns what node v's ranks give, and their scales.
-func (o *oracle) inputs(v int, inputs [][]byte, lo, hi int64) (srcs [][]byte, scales []float64) {
+func (o *oracle) inputs(v int, inputs [][]byte, lo, hi int64) (srcs [][]byte, scales []float64, ranks []int) {
 	for _, r := range o.layout.Nodes[v] {
-		srcs = append(srcs, inputs[r][lo:hi])
+		srcs, ranks = append(srcs, inputs[r][lo:hi]), append(ranks, 1)
 		if o.scales != nil {
 			scales = append(scales, o.scales[r])
 		}
 	}
-	return srcs, scales
+	return srcs, scales, ranks
 }
 
-// sum returns the reduction of inputs[rank][lo:hi] over a tree, as node v passes it to its parent.
-func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) []byte {
-	srcs, scales := o.inputs(v, inputs, lo, hi)
+// sum returns the reduction of inputs[rank][lo:hi] over a tree, as node v passes it to its parent, and how many ranks it covers.
+func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) ([]byte, int) {
+	srcs, scales, ranks := o.inputs(v, inputs, lo, hi)
 	child, n := tree.Children(v)
 	for _, c := range child[:n] {
-		srcs = append(srcs, o.sum(tree, c, inputs, lo, hi))
+		part, covered := o.sum(tree, c, inputs, lo, hi)
+		srcs, ranks = append(srcs, part), append(ranks, covered)
 		if o.scales != nil {
 			scales = append(scales, 1)
 		}
@@ -215,8 +235,7 @@ func (o *oracle) sum(tree schedule.Tree, v int, inputs [][]byte, lo, hi int64) [
 		spec.Divisor = 0
 	}
 	dst := make([]byte, hi-lo)
-	spec.Reduce(dst, nil, srcs, scales)
-	return dst
+	return dst, o.add(spec, dst, srcs, scales, ranks)
 }
 
 // reduce returns what AllReduce or Reduce gives.
@@ -229,7 +248,8 @@ func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) 
 	plan := schedule.NewPlan(&o.layout, c, int64(len(inputs[0])), elem, root)
 	for f := range plan.Flows() {
 		flow := plan.Flow(f)
-		out = append(out, o.sum(flow.Tree, flow.Tree.Root(), inputs, flow.Offset, flow.Offset+flow.Bytes)...)
+		part, _ := o.sum(flow.Tree, flow.Tree.Root(), inputs, flow.Offset, flow.Offset+flow.Bytes)
+		out = append(out, part...)
 	}
 	return out
 }
@@ -238,33 +258,33 @@ func (o *oracle) reduce(c schedule.Collective, inputs [][]byte, elem, root int) 
 // two, as many pairs of the first ones as leave one.
 func (o *oracle) exchange(inputs [][]byte) []byte {
 	bytes := int64(len(inputs[0]))
-	divided := o.spec
-	o.spec.Divisor = 0
-	defer func() { o.spec = divided }()
+	partial := o.spec
+	partial.Divisor = 0
 	var parts [][]byte
+	var covers []int
 	for v := range o.layout.Nodes {
 		sum := make([]byte, bytes)
-		srcs, scales := o.inputs(v, inputs, 0, bytes)
-		o.spec.Reduce(sum, nil, srcs, scales)
+		srcs, scales, ranks := o.inputs(v, inputs, 0, bytes)
+		covers = append(covers, o.add(partial, sum, srcs, scales, ranks))
 		parts = append(parts, sum)
 	}
 	pairs := func(spec kernel.Spec, n int) {
 		for i := range n {
 			sum := make([]byte, bytes)
-			spec.Reduce(sum, nil, parts[2*i:2*i+2], nil)
+			covers[i] = o.add(spec, sum, parts[2*i:2*i+2], nil, covers[2*i:2*i+2])
 			parts[i] = sum
 		}
-		parts = append(parts[:n], parts[2*n:]...)
+		parts, covers = append(parts[:n], parts[2*n:]...), append(covers[:n], covers[2*n:]...)
 	}
 	power := 1
 	for power*2 <= len(parts) {
 		power *= 2
 	}
-	pairs(o.spec, len(parts)-power)
+	pairs(partial, len(parts)-power)
 	for ; len(parts) > 2; power /= 2 {
-		pairs(o.spec, power/2)
+		pairs(partial, power/2)
 	}
-	pairs(divided, 1)
+	pairs(o.spec, 1)
 	return parts[0]
 }
 
@@ -273,7 +293,8 @@ func (o *oracle) scatter(inputs [][]byte, elem, rank int) []byte {
 	block := int64(len(inputs[0]) / len(inputs))
 	node := o.layout.NodeOf(rank)
 	plan := schedule.NewPlan(&o.layout, schedule.ReduceScatter, block, elem, -1)
-	return o.sum(plan.Flow(node).Tree, node, inputs, int64(rank)*block, int64(rank+1)*block)
+	part, _ := o.sum(plan.Flow(node).Tree, node, inputs, int64(rank)*block, int64(rank+1)*block)
+	return part
 }
 
 func allOps() []Op { return []Op{Sum, Prod, Max, Min, Avg, PreMulSum(1)} }

@@ -86,6 +86,7 @@ type Engine struct {
 	srcs    [][]byte
 	part    [][]byte // of srcs
 	scales  []float64
+	weights map[schedule.Tree]weights // of means; made when first needed
 	arenas  [][]byte
 	backoff wait.Backoff
 

@@ -30,7 +30,9 @@ type Op struct {
 	Scale float64     // this rank's input is multiplied by it when Scaled
 	// Scaled: the inputs of all ranks have scales, so each rank must give one.
 	Scaled bool
-	Tag    uint32 // fingerprint: equal on all ranks if they make the same call
+	// Mean: partial sums are the means of what they cover, so that none is larger than what is averaged (mean.go).
+	Mean bool
+	Tag  uint32 // fingerprint: equal on all ranks if they make the same call
 
 	Src, Dst     []byte // what this rank gives and takes, as In and Out say; may be the same memory
 	In, Out      Mapping

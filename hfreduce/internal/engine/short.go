@@ -175,7 +175,12 @@ func (e *Engine) addInputs() error {
 		return err
 	}
 	scales := e.scales
-	if !e.op.Scaled {
+	switch {
+	case e.op.Mean:
+		for l := range scales {
+			scales[l] = 1 / float64(len(scales))
+		}
+	case !e.op.Scaled:
 		scales = nil
 	}
 	e.addShort(scales)
@@ -332,8 +337,8 @@ func (e *Engine) takeRound(rank int, a *arrival, theirs []byte) error {
 	if err := e.checkExchanged(rank, a, mine, theirs); err != nil {
 		return err
 	}
-	step := s.step
-	e.goOn(s.round + 1)
+	step, round := s.step, s.round
+	e.goOn(round + 1)
 	switch {
 	case len(theirs) == 0:
 		return nil
@@ -346,7 +351,15 @@ func (e *Engine) takeRound(rank int, a *arrival, theirs []byte) error {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}
 	s.summed = true
-	e.addShort(nil)
+	var scales []float64
+	if e.op.Mean {
+		a, b := e.mem.exchange.Parts(e.node, round), e.mem.exchange.Parts(step.Partner, round)
+		if step.First {
+			a, b = b, a
+		}
+		scales = e.weigh(a, b)
+	}
+	e.addShort(scales)
 	return nil
 }
 

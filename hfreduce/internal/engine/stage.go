@@ -138,7 +138,7 @@ func (e *Engine) reduce(it *item, shard int) error {
 		spec.Divisor = 0
 	}
 	scales := e.scales
-	if !e.op.Scaled {
+	if !e.op.Scaled && !e.op.Mean {
 		scales = nil
 	}
 	if it.parent < 0 {
@@ -155,13 +155,20 @@ func (e *Engine) reduce(it *item, shard int) error {
 // gatherSources lists what is added in e.srcs and e.scales.
 func (e *Engine) gatherSources(it *item, shard int, lo, hi int64) error {
 	e.srcs, e.scales = e.srcs[:0], e.scales[:0]
+	w := weights{children: [2]float64{1, 1}}
+	if e.op.Mean {
+		w = e.weightsIn(&it.flow)
+	}
 	for l := range e.localSize {
 		input := e.inputOf(it, l, lo, hi)
 		if err := e.checkInput(it, shard, l, input); err != nil {
 			return err
 		}
-		e.srcs = append(e.srcs, input)
-		e.scales = append(e.scales, math.Float64frombits(e.mem.readyLine(it.slot, l).scale))
+		scale := math.Float64frombits(e.mem.readyLine(it.slot, l).scale)
+		if e.op.Mean {
+			scale = w.own
+		}
+		e.srcs, e.scales = append(e.srcs, input), append(e.scales, scale)
 	}
 	for c := range Neighbour(it.children) {
 		if it.flow.Pair {
@@ -172,7 +179,7 @@ func (e *Engine) gatherSources(it *item, shard int, lo, hi int64) error {
 			return err
 		}
 		e.srcs = append(e.srcs, partial)
-		e.scales = append(e.scales, 1)
+		e.scales = append(e.scales, w.children[c])
 	}
 	return nil
 }
@@ -193,7 +200,11 @@ func (e *Engine) combine(it *item, shard int) error {
 	if e.srcs = append(e.srcs[:0], mine, theirs); e.node > 0 {
 		e.srcs[0], e.srcs[1] = theirs, mine
 	}
-	return e.write(it, shard, &e.op.Spec, nil)
+	var scales []float64
+	if nodes := e.cfg.Layout.Nodes; e.op.Mean {
+		scales = e.weigh(len(nodes[0]), len(nodes[1]))
+	}
+	return e.write(it, shard, &e.op.Spec, scales)
 }
 
 // partialOf returns where the own shard's partial sum is written, if it is, and sent from.

@@ -92,3 +92,17 @@ func (x Exchange) Step(node, round int) Step {
 	}
 	return Step{Partner: partner, Sends: true, Takes: true, First: partner < node}
 }
+
+// Parts returns of how many nodes a node has the sum when a round begins.
+func (x Exchange) Parts(node, round int) int {
+	if x.folded == 0 || round == 0 {
+		return 1 << round
+	}
+	position := node - x.folded
+	if node < 2*x.folded {
+		position = node / 2
+	}
+	size := 1 << (round - 1)
+	first := position &^ (size - 1)
+	return size + max(0, min(first+size, x.folded)-first) // the first positions count twice
+}

@@ -4,6 +4,7 @@ package schedule
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -39,6 +40,11 @@ func TestExchangeOrder(t *testing.T) {
 				back := x.Step(s.Partner, r)
 				if back.Partner != v || back.Takes != s.Sends || back.Sends != s.Takes || back.Result != s.Result || s.Sends && s.Takes && back.First == s.First {
 					t.Fatalf("%d nodes, round %d: node %d: %+v, node %d: %+v", n, r, v, s, s.Partner, back)
+				}
+				for _, node := range []int{v, s.Partner} {
+					if got, want := x.Parts(node, r), len(strings.Fields(have[node])); s.Takes && !s.Result && got != want {
+						t.Fatalf("%d nodes, round %d: node %d has %d parts, want %d", n, r, node, got, want)
+					}
 				}
 				switch theirs := have[s.Partner]; {
 				case !s.Takes:

@@ -95,6 +95,16 @@ func (t Tree) Children(v int) (c [2]int, count int) {
 	return c, count
 }
 
+// Covered returns what of gives for v and all nodes below it, added up.
+func (t Tree) Covered(v int, of func(node int) int) int {
+	c, count := t.Children(v)
+	sum := of(v)
+	for _, child := range c[:count] {
+		sum += t.Covered(child, of)
+	}
+	return sum
+}
+
 // position returns where node v stands.
 func (t Tree) position(v int) int {
 	if t.shape == mirrored {

@@ -190,3 +190,30 @@ func TestParentOutsideTheTree(t *testing.T) {
 		}
 	}
 }
+
+// TestCovered: what is below a node is below its parent, and everything is below the root.
+func TestCovered(t *testing.T) {
+	weight := func(node int) int { return node + 1 }
+	for n := 1; n < 40; n++ {
+		for _, tree := range append([]Tree{Rotated(n, n/2)}, trees(n)...) {
+			for v := range n {
+				want := 0
+				for u := range n {
+					for above := u; above >= 0; above = tree.Parent(above) {
+						if above == v {
+							want += weight(u)
+						}
+					}
+				}
+				if got := tree.Covered(v, weight); got != want {
+					t.Fatalf("%d nodes, %+v: node %d covers %d, want %d", n, tree, v, got, want)
+				}
+			}
+		}
+	}
+}
+
+func trees(n int) []Tree {
+	pair := DoubleBinary(n)
+	return pair[:]
+}
