@@ -3,10 +3,12 @@
 package hfreduce
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -126,7 +128,9 @@ func roleGPULost(ctx context.Context, c *Comm) error {
 		if err := g.sum(ctx, c, 0, count); err != nil {
 			return err
 		}
-		time.Sleep(2 * watchInterval) // until nobody watches the GPU
+		for c.devices.gpu.Load().busy.Load() && c.life.Err() == nil { // until nobody asks after the GPU, or the other rank was faster
+			time.Sleep(time.Millisecond)
+		}
 		g.list.Reset()
 		g.list.Fill(g.stream, g.memory, 1, 64)
 		for range 300 {
@@ -141,18 +145,19 @@ func roleGPULost(ctx context.Context, c *Comm) error {
 	})
 }
 
-// roleGPULate stops rank 0 after a sum, and says how the next one ended, which rank 2 begins when rank 1 has waited for Timeout.
+// roleGPULate sums, and says how the next sum ended, which it begins when it is told to: rank 2 when rank 1 has waited for Timeout, and
+// not yet for a verdict on that.
 func roleGPULate(ctx context.Context, c *Comm) error {
 	return onGPU(c, func(g *gpuRank) error {
 		const count = 100_000
 		if err := g.sum(ctx, c, 0, count); err != nil {
 			return err
 		}
-		time.Sleep(100 * time.Millisecond)
-		switch c.Rank() {
-		case 0:
-			return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		case 2:
+		fmt.Println("summed")
+		if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+			return err
+		}
+		if c.Rank() == 2 {
 			time.Sleep(c.opts.Timeout + verdictWait/2)
 		}
 		b := Device(g.memory, count, TypeUint32, g.stream)
@@ -371,10 +376,18 @@ func TestDeviceLossBetweenCallsIsNamed(t *testing.T) {
 func TestDeviceStoppedJudge(t *testing.T) {
 	needCUDA(t)
 	children := spawnWith(t, "gpulate", []int{0, 1, 1}, func(rank int) []string { return append(withCUDA(rank), "HFREDUCE_TIMEOUT=1500ms") })
-	for r, want := range []string{1: "made no progress for 1.5s", 2: brokenNearby} {
-		if r == 0 {
-			continue
+	for r, c := range children {
+		expect(t, r, c, "summed")
+	}
+	if err := children[0].Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range children[1:] {
+		if _, err := io.WriteString(c.in, "go on\n"); err != nil {
+			t.Fatal(err)
 		}
+	}
+	for r, want := range map[int]string{1: "made no progress for 1.5s", 2: brokenNearby} {
 		c := children[r]
 		if !c.lines.Scan() || !strings.Contains(c.lines.Text(), ErrTimeout.Error()+": rank 0 (host ") || !strings.HasSuffix(c.lines.Text(), want) {
 			t.Errorf("rank %d said %q, want that rank 0 does not answer and %q; %s", r, c.lines.Text(), want, c.out.String())
