@@ -70,7 +70,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string, h Hello) (net.Conn, Hell
 // expect bounds how long the host may be silent, where the dialer has a bound. Without it the deadlines of the hello end it.
 func (d *Dialer) expect(conn net.Conn, silence time.Duration) {
 	if d.Timeout > 0 {
-		_ = pulse.Do(conn, func(fd int) error { return pulse.Expect(fd, silence) })
+		_ = pulse.Expect(conn, silence)
 	}
 }
 

@@ -69,6 +69,16 @@ func Do(conn net.Conn, f func(fd int) error) error {
 	return inner
 }
 
+// Expect makes the kernel end a connection when what was sent is not acknowledged for bound, 0 for as long as it likes. It is for
+// exchanges of a few bytes, for which the other side has room whatever its process does. Between them the kernel then goes by the
+// bound, too, instead of the number of probes that Keep has set: it is never so short that one lost probe ends the connection.
+func Expect(conn net.Conn, bound time.Duration) error {
+	if bound > 0 {
+		bound = max(bound, probes(bound).lasts())
+	}
+	return Do(conn, func(fd int) error { return expect(fd, bound) })
+}
+
 // Cut reports whether an error of a connection means that the host at its other end did not answer.
 func Cut(err error) bool {
 	for _, errno := range []syscall.Errno{syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN} {

@@ -31,13 +31,8 @@ func Keep(fd int, bound time.Duration) error {
 	return nil
 }
 
-// Expect makes the kernel end a connection when what was sent is not acknowledged for bound, 0 for as long as it likes. It is for
-// exchanges of a few bytes, for which the other side has room whatever its process does. Between them the kernel then goes by the
-// bound, too, instead of the number of probes that Keep has set: it is never so short that one lost probe ends the connection.
-func Expect(fd int, bound time.Duration) error {
-	if bound > 0 {
-		bound = max(bound, probes(bound).lasts())
-	}
+// expect is Expect for a descriptor.
+func expect(fd int, bound time.Duration) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(bound/time.Millisecond)); err != nil {
 		return fmt.Errorf("set TCP_USER_TIMEOUT to %v: %w", bound, err)
 	}

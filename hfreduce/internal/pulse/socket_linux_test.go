@@ -23,7 +23,7 @@ func TestExpect(t *testing.T) {
 	}
 	defer conn.Close()
 	for bound, want := range map[time.Duration]int{2 * time.Second: 3000, 3500 * time.Millisecond: 4000, 7500 * time.Millisecond: 8000, 0: 0} {
-		if err := Do(conn, func(fd int) error { return Expect(fd, bound) }); err != nil {
+		if err := Expect(conn, bound); err != nil {
 			t.Fatal(err)
 		}
 		if got := userTimeout(t, conn); got != want {

@@ -12,8 +12,8 @@ import (
 // Keep does nothing where the options are not those of Linux.
 func Keep(int, time.Duration) error { return errors.ErrUnsupported }
 
-// Expect does nothing there.
-func Expect(int, time.Duration) error { return errors.ErrUnsupported }
+// expect does nothing there.
+func expect(int, time.Duration) error { return errors.ErrUnsupported }
 
 // Look sees nothing there.
 func Look(int) (State, error) { return State{}, errors.ErrUnsupported }

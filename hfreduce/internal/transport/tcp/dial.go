@@ -119,11 +119,8 @@ func (t *Transport) dial(ctx context.Context, peer int, key string) (net.Conn, e
 
 // openAt is open with a host that may go silent meanwhile.
 func (t *Transport) openAt(ctx context.Context, conn net.Conn) error {
-	expect := func(silence time.Duration) {
-		_ = pulse.Do(conn, func(fd int) error { return pulse.Expect(fd, silence) }) // without it the kernel takes longer
-	}
-	expect(t.cfg.Heartbeat)
-	defer expect(0)
+	_ = pulse.Expect(conn, t.cfg.Heartbeat) // without it the kernel takes longer
+	defer func() { _ = pulse.Expect(conn, 0) }()
 	return open(ctx, conn)
 }
 
