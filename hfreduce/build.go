@@ -77,7 +77,7 @@ func agree(ctx context.Context, f fabric, o *Options, key string, members []int,
 		}
 		if t.Lacks != "" {
 			i, _ := f.info(members[r])
-			return first, fmt.Errorf("%w on rank %d (host %s, pid %d): %s", ErrNotSupported, r, i.Host, i.PID, t.Lacks)
+			return first, fmt.Errorf("%w on %s: %s", ErrNotSupported, nameOf(r, i, ""), t.Lacks)
 		}
 		devices = devices || t.Devices
 		if t.Devices = false; r == 0 {

@@ -66,10 +66,10 @@ func (c *Comm) blame(err error) verdict {
 	return v
 }
 
-// nameOf describes a member, given by its world rank.
+// nameOf names a member's process, given by its world rank.
 func (c *Comm) nameOf(world int) string {
 	i, _ := c.fabric.info(world)
-	return fmt.Sprintf("rank %d (host %s, pid %d)", c.rankOf(world), i.Host, i.PID)
+	return nameOf(c.rankOf(world), i, "")
 }
 
 // confirm makes the building succeed on all ranks or on none.

@@ -262,7 +262,7 @@ func (c *Comm) Abort(cause error) {
 }
 
 // Close ends the communicator. It waits for the collectives that were started and, unless the Comm is broken, for all
-// ranks to call Close, at most until ctx ends: Options.Timeout does not bound that. Memory from Alloc must no longer be used.
+// ranks to call Close, at most until ctx ends, and half a second more to learn who is missing: Options.Timeout does not bound that. Memory from Alloc must no longer be used.
 // A second call returns ErrClosed.
 func (c *Comm) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {

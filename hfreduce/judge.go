@@ -66,9 +66,13 @@ func (d *dispute) rank(world int) int { return slices.Index(d.members, world) }
 
 // name names a member's process.
 func (d *dispute) name(world int) string {
-	i := d.info(world)
-	s := fmt.Sprintf("rank %d (host %s, pid %d", d.rank(world), i.Host, i.PID)
-	if gpu := d.answers[world].GPU; gpu != "" {
+	return nameOf(d.rank(world), d.info(world), d.answers[world].GPU)
+}
+
+// nameOf names a process: "rank 3 (host a, pid 7, GPU 0000:01:00.0)".
+func nameOf(rank int, i RankInfo, gpu string) string {
+	s := fmt.Sprintf("rank %d (host %s, pid %d", rank, i.Host, i.PID)
+	if gpu != "" {
 		s += ", GPU " + gpu
 	}
 	return s + ")"
