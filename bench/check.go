@@ -50,6 +50,15 @@ func (r *rank) fill(w windows, t test, seed int) error {
 	return w.each(window.store)
 }
 
+// fillAll is fill on all ranks: it returns when all are through with it. Where ranks of a process share a GPU, copies of one could
+// otherwise have to wait behind a call of another, which waits for all of them (docs/gpu.md).
+func (r *rank) fillAll(ctx context.Context, w windows, t test, seed int) error {
+	if err := r.fill(w, t, seed); err != nil {
+		return err
+	}
+	return r.control.barrier(ctx)
+}
+
 // each calls f with the memory of the call, each part once.
 func (w windows) each(f func(window) error) error {
 	err := f(w.whole)
@@ -65,7 +74,7 @@ func (r *rank) check(ctx context.Context, t test, s shape, inPlace bool) (int64,
 	for range r.cfg.Check {
 		r.seed++
 		w := r.windows(t, s, inPlace)
-		if err := r.fill(w, t, firstSeed+r.seed); err != nil {
+		if err := r.fillAll(ctx, w, t, firstSeed+r.seed); err != nil {
 			return 0, err
 		}
 		calls := r.walk(t, s, inPlace)

@@ -105,7 +105,7 @@ func (r *rank) measure(ctx context.Context, t test, s shape, inPlace bool) (cell
 
 func (r *rank) measureAndCheck(ctx context.Context, t test, s shape, inPlace bool) (cell, error) {
 	if r.cfg.Check > 0 {
-		if err := r.fill(r.windows(t, s, inPlace), t, timingSeed); err != nil {
+		if err := r.fillAll(ctx, r.windows(t, s, inPlace), t, timingSeed); err != nil {
 			return cell{}, err
 		}
 	}

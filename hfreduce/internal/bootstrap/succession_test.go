@@ -257,9 +257,11 @@ func TestSilentHostOfTheNextHub(t *testing.T) {
 	var events []chan Event
 	for _, s := range ss[3:] {
 		events = append(events, watch(s))
+		s.mu.Lock() // what the loss of the hub begins with, so that its search for another sees this
 		for rank := 1; rank < 3; rank++ {
 			s.peers[rank].Addrs = []netip.AddrPort{silent}
 		}
+		s.mu.Unlock()
 	}
 	ss[0].cut()
 	for i, c := range events {
