@@ -35,7 +35,7 @@ type gpu struct {
 
 	list  cuda.Commands  // of the call at hand
 	known [2]cuda.Stream // the callers' last ones; 0 is every GPU's
-	runs  []engine.Run   // of the item at hand
+	runs  []engine.Run   // of the copies at hand
 
 	busy  atomic.Bool   // something was submitted since the GPU was seen idle
 	ended chan struct{} // closed when watch has ended
@@ -73,8 +73,6 @@ func (c *Comm) openGPU(ordinal int) (g *gpu, err error) {
 			return g, err
 		}
 	}
-	g.in.deferred = g.transfers.Slots() >= minDeferredSlots
-	g.out.deferred = g.in.deferred
 	how := "stream memory operations"
 	if !g.device.Properties().MemoryOperations {
 		how, g.player = "polling of events", cuda.NewPlayer(g.device)

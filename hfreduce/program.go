@@ -7,43 +7,27 @@ import (
 
 	"github.com/hfreduce/hfreduce/cuda"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
-	"github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 )
 
 // This file writes what a GPU is given for one collective: on one stream the copies into the slots, on the other one those
-// out of them, each between a wait and a flag (engine/device.go).
-//
-// The order in which the two streams' work is given matters, although they run side by side: a driver may put both on one
-// hardware queue, and another thread's cudaFree may hold the driver between two of our calls until the GPU is idle. So
-// whatever has been given must be able to come to an end by itself: the copies out of a slot are given before those that
-// fill it again, and a flag not later than the wait of somebody who needs it.
+// out of them, each between a wait and a flag (engine/device.go), in the order that engine/program.go says.
 
 // lane is one of the two streams.
 type lane struct {
 	stream     cuda.Stream
 	wait, done cuda.Word
-	deferred   bool // flags are given together with the next wait, in one call
 	flag       uint32
 	flagged    bool // flag is to be given
 }
 
-// minDeferredSlots is from how many slots on flags may be given with the next wait: the other side needs a flag when the
-// slot is used again, which then is later.
-const minDeferredSlots = 3
-
-// begin begins an item: what follows comes after the engine's word.
+// begin begins copies: what follows comes after the engine's word. The flag of those before is given with it, in one call.
 func (l *lane) begin(list *cuda.Commands, n uint32) {
 	l.flush(list)
 	list.Wait(l.stream, l.wait, n)
 }
 
-// end ends it: the engine may know that what came before is done.
-func (l *lane) end(list *cuda.Commands, n uint32) {
-	l.flag, l.flagged = n, true
-	if !l.deferred {
-		l.flush(list)
-	}
-}
+// end ends them: the engine may know that what came before is done.
+func (l *lane) end(n uint32) { l.flag, l.flagged = n, true }
 
 // flush gives the flag.
 func (l *lane) flush(list *cuda.Commands) {
@@ -104,42 +88,31 @@ func (g *gpu) bounceProgram(k *call) {
 	if k.fills() && k.src.bytes > 0 {
 		g.list.Copy(g.in.stream, g.segment.at(in), k.src.gpu().addr, k.src.Bytes(), cuda.ToHost)
 	}
-	g.in.end(&g.list, n)
+	g.in.end(n)
 	g.in.flush(&g.list)
 	g.out.wait, g.out.done = g.word(engine.BounceResult), g.word(engine.BounceDrained)
 	g.out.begin(&g.list, n)
 	if k.drains() && k.dst.bytes > 0 {
 		g.list.Copy(g.out.stream, k.dst.gpu().addr, g.segment.at(out), k.dst.Bytes(), cuda.ToDevice)
 	}
-	g.out.end(&g.list, n)
+	g.out.end(n)
 	g.out.flush(&g.list)
 }
 
-// pipelineProgram is for a collective in items. Slots-1 items are filled ahead of the one that is drained.
+// pipelineProgram is for a collective in items.
 func (g *gpu) pipelineProgram(k *call) {
 	g.in.wait, g.in.done = g.word(engine.Open), g.word(engine.Copied)
 	g.out.wait, g.out.done = g.word(engine.Result), g.word(engine.Drained)
 	g.catchUp(k.place.first)
-	ahead := uint32(max(1, g.transfers.Slots()-1))
-	if !g.in.deferred {
-		ahead = uint32(g.transfers.Slots())
-	}
-	r := &k.place.route
-	fills, drains := r.Plan.Items(k.place.chunk), r.Plan.Items(k.place.chunk)
-	for i := range k.place.items + ahead {
-		if i >= ahead {
-			cut, _ := drains.Next()
-			g.drain(k, r, cut, k.place.first+i-ahead)
+	p := k.place
+	j := engine.Job{Route: p.route, First: p.first, Items: p.items, Chunk: p.chunk, Fills: k.fills(), Drains: k.drains()}
+	g.runs = g.transfers.Program(&j, g.runs, func(s *engine.Step) {
+		if s.Drain {
+			g.transfer(&g.out, k.dst.gpu().addr, cuda.ToDevice, s)
+		} else {
+			g.transfer(&g.in, k.src.gpu().addr, cuda.ToHost, s)
 		}
-		if i < k.place.items {
-			cut, _ := fills.Next()
-			g.fill(k, r, cut, k.place.first+i)
-		}
-		if i+1 == k.place.items {
-			g.in.flush(&g.list)
-		}
-	}
-	g.out.flush(&g.list)
+	})
 }
 
 // staleBy is how far the words may stay behind the engine's numbers, which wrap at twice this.
@@ -154,31 +127,15 @@ func (g *gpu) catchUp(first uint32) {
 	}
 }
 
-// fill copies an item's input into its slot.
-func (g *gpu) fill(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
-	if k.fills() {
-		g.runs = g.transfers.Fills(g.runs[:0], r, cut, seq)
-		g.transfer(&g.in, k.src.gpu().addr, cuda.ToHost, seq)
-	}
-}
-
-// drain copies an item's result out of its slot.
-func (g *gpu) drain(k *call, r *engine.Route, cut schedule.Item, seq uint32) {
-	if k.drains() {
-		g.runs = g.transfers.Drains(g.runs[:0], r, cut, seq)
-		g.transfer(&g.out, k.dst.gpu().addr, cuda.ToDevice, seq)
-	}
-}
-
-// transfer gives the copies of g.runs between a buffer and the segment.
-func (g *gpu) transfer(l *lane, buffer cuda.Ptr, kind cuda.Kind, seq uint32) {
-	if len(g.runs) == 0 {
-		l.flush(&g.list) // there may be no next wait for long
+// transfer gives a step, between a buffer and the segment.
+func (g *gpu) transfer(l *lane, buffer cuda.Ptr, kind cuda.Kind, s *engine.Step) {
+	if len(s.Runs) == 0 {
+		l.flush(&g.list)
 		return
 	}
-	l.begin(&g.list, seq)
-	for i := range g.runs {
-		run := &g.runs[i]
+	l.begin(&g.list, s.Seq)
+	for i := range s.Runs {
+		run := &s.Runs[i]
 		dst, dstPitch, src, srcPitch := g.segment.at(run.Segment), run.Stride, buffer+cuda.Ptr(run.Buffer), run.Bytes
 		if kind == cuda.ToDevice {
 			dst, dstPitch, src, srcPitch = src, srcPitch, dst, dstPitch
@@ -189,5 +146,5 @@ func (g *gpu) transfer(l *lane, buffer cuda.Ptr, kind cuda.Kind, seq uint32) {
 		}
 		g.list.Copy2D(l.stream, dst, dstPitch, src, srcPitch, run.Bytes, int64(run.Rows), kind)
 	}
-	l.end(&g.list, seq)
+	l.end(s.Seq)
 }

@@ -11,7 +11,8 @@ import "sync/atomic"
 // ones only, as it does for its slot, so that nothing can wait in a circle.
 
 const (
-	// minAhead is how many items a device fills ahead at least: one is being copied while the ranks learn of the other.
+	// minAhead is how many items, or groups of them, a device fills ahead at least: one is being copied while the ranks learn
+	// of the other.
 	minAhead = 2
 	// aheadBytes is what it fills ahead if more items are needed for that: what the fastest link carries in the time that
 	// ranks need to learn of each other's items, and to let their devices go on, some tens of microseconds.
@@ -21,12 +22,12 @@ const (
 	aheadLook = 1 << 16
 )
 
-// aheadOf returns how many items of a size the device fills ahead.
-func (e *Engine) aheadOf(chunk int64) uint32 {
+// aheadOf returns how many items of a size the device fills ahead, of which it is given so many together at most.
+func (e *Engine) aheadOf(chunk int64, most uint32) uint32 {
 	if e.localSize == 1 {
 		return uint32(e.mem.slots)
 	}
-	return uint32(min(max(minAhead, (e.device.aheadBytes+chunk-1)/max(1, chunk)), int64(e.mem.slots)))
+	return uint32(min(max(minAhead*int64(most), (e.device.aheadBytes+chunk-1)/max(1, chunk)), int64(e.mem.slots)))
 }
 
 // openFills lets the device fill the slots that are free and not too far ahead.

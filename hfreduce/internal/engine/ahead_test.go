@@ -12,8 +12,8 @@ import (
 )
 
 // TestDevicesFillALittleAhead: whatever the order in which ranks and their devices come to it, no device fills an item unless
-// all ranks of its node have given theirs of the one two before, though it has slots; and nothing waits for ever, or comes out
-// wrong. Devices go on while their ranks add.
+// all ranks of its node have given theirs of the one two before, or of the group two before, though it has slots; and nothing waits
+// for ever, or comes out wrong. Devices go on while their ranks add.
 func TestDevicesFillALittleAhead(t *testing.T) {
 	layouts := [][]int{{0, 0}, {0, 0, 0, 0}, {0, 0, 1, 1}, {0, 0, 1, 1, 2, 2}, {0, 0, 1}, {0, 1}}
 	kinds := []schedule.Collective{schedule.AllReduce, schedule.AllReduce, schedule.Reduce, schedule.Broadcast, schedule.ReduceScatter, schedule.AllGather}
@@ -21,10 +21,10 @@ func TestDevicesFillALittleAhead(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		nodeOf := layouts[rng.IntN(len(layouts))]
-		w := newStepped(t, nodeOf, 1<<rng.IntN(5), 8192, 1024, true)
+		w := newStepped(t, nodeOf, 1<<rng.IntN(6), 8192, 1024, true)
 		for r, e := range w.engines {
 			e.device.aheadBytes, e.team.bytes, e.team.unit = 1, 1, 512
-			e.device.ahead = e.aheadOf(e.mem.chunk)
+			e.device.ahead = e.aheadOf(e.mem.chunk, 1)
 			w.devices[r].filling = w.filling(t, r, &held)
 			e.team.tend = func() error {
 				tended++
@@ -65,10 +65,11 @@ func (w *stepped) filling(t *testing.T, rank int, held *int) func(n uint32) {
 			for slot := range e.mem.slots {
 				given = max(given, atomic.LoadUint32(&e.mem.readyLine(slot, l).seq))
 			}
-			if n > given+minAhead {
+			ahead := minAhead * e.mem.mostInGroup(1<<20) // what was open does not close with the next collective
+			if n > given+ahead {
 				t.Fatalf("rank %d: item %d is filled when local rank %d has given %d", rank, n, l, given)
 			}
-			if before(given+minAhead, limit) {
+			if before(given+ahead, limit) {
 				*held++
 			}
 		}
@@ -96,10 +97,14 @@ func TestAhead(t *testing.T) {
 	for _, c := range []struct {
 		rank  int
 		chunk int64
+		most  uint32
 		want  uint32
-	}{{0, 4 << 20, 2}, {0, 2 << 20, 2}, {0, 1 << 20, 3}, {0, 512 << 10, 6}, {0, 4096, 16}, {0, 0, 16}, {2, 4 << 20, 16}} {
-		if got := w.engines[c.rank].aheadOf(c.chunk); got != c.want {
-			t.Errorf("rank %d fills %d items of %d bytes ahead, want %d", c.rank, got, c.chunk, c.want)
+	}{
+		{0, 4 << 20, 1, 2}, {0, 2 << 20, 1, 2}, {0, 1 << 20, 1, 3}, {0, 512 << 10, 1, 6}, {0, 4096, 1, 16}, {0, 0, 1, 16},
+		{0, 4 << 20, 2, 4}, {0, 512 << 10, 2, 6}, {0, 4 << 20, 16, 16}, {2, 4 << 20, 1, 16}, {2, 4 << 20, 2, 16},
+	} {
+		if got := w.engines[c.rank].aheadOf(c.chunk, c.most); got != c.want {
+			t.Errorf("rank %d fills %d items of %d bytes ahead that are given %d together, want %d", c.rank, got, c.chunk, c.most, c.want)
 		}
 	}
 }

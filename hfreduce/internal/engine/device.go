@@ -65,6 +65,8 @@ type device struct {
 	given      uint32         // all ranks of the node have given what they give to items up to this one
 	slowest    int            // the local rank that had not given the next one
 	ahead      uint32         // how many items the device fills ahead of given
+	groups     groups         // that the collective at hand still has
+	together   uint32         // the last item of the group that was begun last
 	opened     uint32         // what Open is
 	aheadBytes int64          // aheadBytes, but for tests
 	bounced    uint32         // the last small reduction that this rank has settled
@@ -111,6 +113,12 @@ func (e *Engine) beginTransfers(it *item) {
 	if !op.Filled && !op.Drained {
 		return
 	}
+	if at := d.groups.seq + d.groups.next; at == it.seq {
+		g := d.groups.peek()
+		d.groups.next += g.items
+		d.together = it.seq + g.items - 1
+	}
+	it.together = d.together
 	t := e.Transfers()
 	r := Route{Plan: op.Plan, Elem: op.Spec.DType.Size(), In: op.In, Out: op.Out, SkipOwnBlock: op.SkipOwnBlock}
 	if op.Filled {
@@ -291,7 +299,7 @@ func (e *Engine) deviceBehind() bool {
 		return e.short.pending
 	}
 	it := &e.ring[e.head%uint32(e.mem.slots)]
-	return e.head != e.next && (it.filling || it.draining && before(it.seq, e.opened))
+	return e.head != e.next && (it.filling && e.device.reached(Open, it.together) || it.draining && before(it.together, e.opened))
 }
 
 // nap bounds a sleep by when to look at the device's words again.

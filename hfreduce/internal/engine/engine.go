@@ -182,7 +182,7 @@ func New(cfg Config) (*Engine, error) {
 		e.ring[i].sums = make([]uint32, cap(e.ring[i].own))
 	}
 	if e.device != nil {
-		e.device.ahead = e.aheadOf(e.mem.chunk)
+		e.device.ahead = e.aheadOf(e.mem.chunk, 1)
 		e.team = newTeam(cfg.Helpers, e.localSize+2, e.tend)
 	}
 	e.srcs = make([][]byte, 0, e.localSize+2)

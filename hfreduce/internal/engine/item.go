@@ -34,8 +34,9 @@ type item struct {
 	left int      // own shards that are not complete
 	out  bool     // this rank's output has been copied out (or it has none)
 
-	filling  bool // the device has not copied this rank's input into the slot yet
-	draining bool // the device has to copy the result out, and is not through
+	filling  bool   // the device has not copied this rank's input into the slot yet
+	draining bool   // the device has to copy the result out, and is not through
+	together uint32 // the last item that the device is given together with this one
 
 	travelling int // own shards that are in PhaseNetwork
 }

@@ -48,7 +48,8 @@ func (e *Engine) start(op *Op) {
 		chunk = min(chunk, op.Chunk)
 	}
 	if e.device != nil {
-		e.device.ahead = e.aheadOf(chunk)
+		e.device.groups = e.mem.groupsOf(e.next, uint32(op.Plan.ItemCount(chunk)))
+		e.device.ahead = e.aheadOf(chunk, e.device.groups.most)
 	}
 	e.cursor = op.Plan.Items(chunk)
 	e.cut, e.more = e.cursor.Next()

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -217,20 +218,17 @@ func (d *standIn) take(op *Op, fills, drains bool) {
 		d.drains = append(d.drains, copies{d.bounced, BounceResult, BounceDrained, dst, output})
 		return
 	}
-	r := Route{Plan: op.Plan, Elem: 4, In: op.In, Out: op.Out}
-	items := op.Plan.Items(d.e.mem.chunk)
-	for seq := d.e.next; ; seq++ {
-		cut, ok := items.Next()
-		if !ok {
-			break
+	j := Job{Route: Route{Plan: op.Plan, Elem: 4, In: op.In, Out: op.Out}, First: d.e.next, Chunk: d.e.mem.chunk, Fills: fills, Drains: drains}
+	j.Items = uint32(op.Plan.ItemCount(j.Chunk))
+	t.Program(&j, nil, func(s *Step) {
+		switch {
+		case len(s.Runs) == 0:
+		case s.Drain:
+			d.drains = append(d.drains, copies{s.Seq, Result, Drained, dst, slices.Clone(s.Runs)})
+		default:
+			d.fills = append(d.fills, copies{s.Seq, Open, Copied, src, slices.Clone(s.Runs)})
 		}
-		if runs := t.Fills(nil, &r, cut, seq); fills && len(runs) > 0 {
-			d.fills = append(d.fills, copies{seq, Open, Copied, src, runs})
-		}
-		if runs := t.Drains(nil, &r, cut, seq); drains && len(runs) > 0 {
-			d.drains = append(d.drains, copies{seq, Result, Drained, dst, runs})
-		}
-	}
+	})
 	if fills {
 		op.Src = nil
 	}
