@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The part of CUDA's binary interface that this package uses, so that no SDK is needed to build: the runtime's of CUDA
-// 11.8 to 13, and the driver's (libcuda.so.1). All of it is integers, pointers and four small structures.
+// 11.8 to 13, and the driver's (libcuda.so.1). All of it is integers, pointers and five small structures.
 //
 // Own names begin with hf_ and HF_, so that testdata/abicheck.c can include this file beside CUDA's headers and hold each
 // line against them (make check-cuda-abi). There HF_ABI_CHECK is defined, and the types are the real ones.
@@ -68,6 +68,20 @@ struct hf_mem_op {
 	uint64_t pad;
 };
 
+// CUDA_MEMCPY2D. Arrays, as textures have them, are not used.
+struct hf_copy_side {
+	size_t x, y;
+	unsigned int memory;
+	void *host;
+	unsigned long long device;
+	void *array;
+	size_t pitch;
+};
+struct hf_copy_2d {
+	struct hf_copy_side src, dst;
+	size_t width, height;
+};
+
 // CUDA's types, each with what has its place here.
 #define HF_TYPES(X) \
 	X(hf_error, cudaError_t, int) \
@@ -84,7 +98,8 @@ struct hf_mem_op {
 	X(hf_address, CUdeviceptr, unsigned long long) \
 	X(hf_driver_stream, CUstream, void *) \
 	X(hf_context, CUcontext, void *) \
-	X(hf_mem_op_params, CUstreamBatchMemOpParams, struct hf_mem_op)
+	X(hf_mem_op_params, CUstreamBatchMemOpParams, struct hf_mem_op) \
+	X(hf_copy_params, CUDA_MEMCPY2D, struct hf_copy_2d)
 
 #ifdef HF_ABI_CHECK
 #define HF_TYPE(name, real, own) typedef real name;
@@ -155,6 +170,7 @@ HF_TYPES(HF_TYPE)
 	X(hf_result, cuStreamWaitValue32_v2, (hf_driver_stream, hf_address, uint32_t, unsigned int)) \
 	X(hf_result, cuStreamWriteValue32_v2, (hf_driver_stream, hf_address, uint32_t, unsigned int)) \
 	X(hf_result, cuStreamBatchMemOp_v2, (hf_driver_stream, unsigned int, hf_mem_op_params *, unsigned int)) \
+	X(hf_result, cuMemcpy2DAsync_v2, (const hf_copy_params *, hf_driver_stream)) \
 	X(hf_result, cuMemGetAddressRange_v2, (hf_address *, size_t *, hf_address)) \
 	X(hf_result, cuPointerGetAttribute, (void *, hf_pointer_attribute, hf_address)) \
 	X(hf_result, cuCtxGetCurrent, (hf_context *)) \

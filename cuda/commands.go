@@ -98,14 +98,14 @@ func (c *Commands) Reset() {
 
 // Copy copies bytes. Addresses on the host must be of registered memory, or the copy is slow and waits.
 //
-// Implements: cudaMemcpyAsync.
+// Implements: cuMemcpy2DAsync_v2, cudaMemcpyAsync.
 func (c *Commands) Copy(s Stream, dst, src Ptr, bytes int64, k Kind) {
 	c.add(command{op: opCopy, value: uint32(k), stream: s, dst: dst, src: src, bytes: bytes}, nil)
 }
 
 // Copy2D copies height rows of width bytes, which begin dstPitch and srcPitch bytes apart.
 //
-// Implements: cudaMemcpy2DAsync.
+// Implements: cuMemcpy2DAsync_v2, cudaMemcpy2DAsync.
 func (c *Commands) Copy2D(s Stream, dst Ptr, dstPitch int64, src Ptr, srcPitch, width, height int64, k Kind) {
 	c.add(command{op: opCopy2D, value: uint32(k), stream: s, dst: dst, src: src, bytes: width,
 		dstPitch: dstPitch, srcPitch: srcPitch, height: height}, nil)

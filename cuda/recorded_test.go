@@ -51,15 +51,23 @@ func again(t *testing.T, pattern, runtime, driver string, env ...string) {
 	}
 }
 
+// envRecordedDriver says what driver the recorder is: an old one does not copy.
+const (
+	envRecordedDriver = "HFREDUCE_TEST_RECORDED_DRIVER"
+	oldDriver         = "OLD_DRIVER"
+)
+
 // TestBuildWithRecorder runs the tests of what CUDA is told with a library that only takes notes.
 func TestBuildWithRecorder(t *testing.T) {
 	if inner() {
 		return // this is such a run
 	}
-	dir := t.TempDir()
-	path := filepath.Join(dir, "librecorder.so")
-	compileC(t, path, "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "testdata/recorder/all.c", "testdata/recorder/recorder.c")
-	again(t, "^TestRecorded$", path, path, envRecorder+"="+filepath.Join(dir, "log"))
+	for _, driver := range []string{"NEW_DRIVER", oldDriver} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "librecorder.so")
+		compileC(t, path, "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-D"+driver, "testdata/recorder/all.c", "testdata/recorder/recorder.c")
+		again(t, "^TestRecorded$", path, path, envRecorder+"="+filepath.Join(dir, "log"), envRecordedDriver+"="+driver)
+	}
 }
 
 // TestRecorded runs in a process that TestBuildWithRecorder starts.
@@ -131,22 +139,29 @@ func testRecordedCommands(t *testing.T) {
 	if err := d.Run(&c); err != nil || c.Len() != 8 {
 		t.Error(err, c.Len())
 	}
-	wantNotes(t, notes(),
-		"copy 0x1000 0x2000 8 kind 2 on 0x10",
-		"copy2d 0x1000 64 0x2000 32 16 x 3 kind 1 on 0x10",
+	copies := []string{"driver copy 0x1000 8 0x2000 8 8 x 1 to the host on 0x10", "driver copy 0x1000 64 0x2000 32 16 x 3 to the device on 0x10"}
+	if os.Getenv(envRecordedDriver) == oldDriver {
+		copies = []string{"copy 0x1000 0x2000 8 kind 2 on 0x10", "copy2d 0x1000 64 0x2000 32 16 x 3 kind 1 on 0x10"}
+	}
+	wantNotes(t, notes(), append(copies,
 		"fill 0x3000 7 100 on 0x20",
 		"batch of 2 flags 0 on 0x10: write 5 flags 0 wait for 6 flags 0",
 		"wait for 7 flags 0 on 0x20",
 		"record 0x30 on 0x10",
-		"wait for event 0x30 on 0x20")
+		"wait for event 0x30 on 0x20")...)
 	if *w.Host != 5 {
 		t.Errorf("the word is %d", *w.Host)
 	}
+	t.Run("kinds", func(t *testing.T) { testRecordedKinds(t, d, notes) })
 	t.Setenv("RECORDER_UNBOUND", "1") // the thread's first call is one of the driver
 	if err := d.Run(&c); err != nil {
 		t.Error(err)
 	}
-	if got := notes(); len(got) != 8 || got[3] != "free (nil)" || !strings.HasPrefix(got[4], "batch") {
+	got, first := notes(), 0
+	if os.Getenv(envRecordedDriver) == oldDriver {
+		first = 3
+	}
+	if len(got) != 8 || got[first] != "free (nil)" || !strings.Contains(got[4], "batch") {
 		t.Errorf("without a context CUDA was told %q", got)
 	}
 	c.Reset()
@@ -156,13 +171,35 @@ func testRecordedCommands(t *testing.T) {
 	if err := d.Run(&c); err != nil {
 		t.Error(err)
 	}
-	got := notes()
-	if len(got) != 4 || !strings.HasPrefix(got[1], "batch of 64") || !strings.HasPrefix(got[2], "batch of 64") || got[3] != "wait for 128 flags 0 on 0x10" {
+	if got = notes(); len(got) != 4 || !strings.HasPrefix(got[1], "batch of 64") || !strings.HasPrefix(got[2], "batch of 64") || got[3] != "wait for 128 flags 0 on 0x10" {
 		t.Errorf("129 waits became %d calls: %q", len(got), got)
 	}
 	if err := memory.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// testRecordedKinds: what the driver cannot copy is the runtime's to copy.
+func testRecordedKinds(t *testing.T, d *Device, notes func() []string) {
+	var c Commands
+	c.Copy(0x10, 0x1000, 0x2000, 8, OnDevice)
+	c.Copy(0x10, 0x1000, 0x2000, 8, Any)
+	c.Copy(0x10, 0x1000, 0x2000, 0, ToHost)
+	c.Copy(0x10, 0x1000, 0x2000, 1<<31, ToHost)
+	c.Copy2D(0x10, 0x1000, 1<<31, 0x2000, 32, 16, 3, ToDevice)
+	c.Copy2D(0x10, 0x1000, 64, 0x2000, 1<<31, 16, 3, ToHost)
+	c.Copy2D(0x10, 0x1000, 64, 0x2000, 32, 16, 0, ToDevice)
+	if err := d.Run(&c); err != nil {
+		t.Error(err)
+	}
+	wantNotes(t, notes(),
+		"copy 0x1000 0x2000 8 kind 3 on 0x10",
+		"copy 0x1000 0x2000 8 kind 4 on 0x10",
+		"copy 0x1000 0x2000 0 kind 2 on 0x10",
+		"copy 0x1000 0x2000 2147483648 kind 2 on 0x10",
+		"copy2d 0x1000 2147483648 0x2000 32 16 x 3 kind 1 on 0x10",
+		"copy2d 0x1000 64 0x2000 2147483648 16 x 3 kind 2 on 0x10",
+		"copy2d 0x1000 64 0x2000 32 16 x 0 kind 1 on 0x10")
 }
 
 // testRecordedDevice: the thread's device is set, and set back where that makes no context.
@@ -210,15 +247,15 @@ func testRecordedFailure(t *testing.T) {
 	d, notes := recorded(t, 0)
 	var c Commands
 	c.Record(0x30, 0x10)
-	c.Copy(0x10, 0x1000, 0x2000, 1<<20, ToHost)
+	c.Copy(0x10, 0x1000, 0x2000, 1<<20, Any)
 	c.Record(0x31, 0x10)
 	t.Setenv("RECORDER_FAIL", "cudaMemcpyAsync=1")
 	done, err := d.RunTo(&c, 0)
-	const want = "cuda: cudaMemcpyAsync 1 MiB to the host (command 2 of 3) on device 0: cudaErrorInvalidValue (1): invalid argument"
+	const want = "cuda: cudaMemcpyAsync 1 MiB somewhere (command 2 of 3) on device 0: cudaErrorInvalidValue (1): invalid argument"
 	if done != 1 || err == nil || err.Error() != want {
 		t.Errorf("done %d: %q, want %q", done, err, want)
 	}
-	wantNotes(t, notes(), "record 0x30 on 0x10", "copy 0x1000 0x2000 1048576 kind 2 on 0x10", "last")
+	wantNotes(t, notes(), "record 0x30 on 0x10", "copy 0x1000 0x2000 1048576 kind 4 on 0x10", "last")
 	if done, err := d.RunTo(&c, 2); done != 3 || err != nil {
 		t.Errorf("done %d, %v", done, err)
 	}

@@ -323,7 +323,7 @@ func TestDeviceLossIsNamed(t *testing.T) {
 	fakecuda.NeedFake(t)
 	for _, fault := range []struct{ rule, want string }{
 		{"async:300:700", "cudaErrorIllegalAddress"},
-		{"cudaMemcpyAsync:100:719", "cudaErrorLaunchFailure"},
+		{"cuMemcpy2DAsync_v2:100:719", "CUDA_ERROR_LAUNCH_FAILED"},
 	} {
 		t.Run(fault.want, func(t *testing.T) {
 			children := spawnWith(t, "gpuspin", blocks(4, 2), func(rank int) []string {

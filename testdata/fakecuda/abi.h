@@ -65,6 +65,22 @@ typedef union {
 } CUstreamBatchMemOpParams;
 _Static_assert(sizeof(CUstreamBatchMemOpParams) == 48, "CUstreamBatchMemOpParams");
 
+// CUDA_MEMCPY2D, without arrays.
+typedef struct {
+	size_t srcXInBytes, srcY;
+	unsigned srcMemoryType;
+	const void *srcHost;
+	CUdeviceptr srcDevice;
+	void *srcArray;
+	size_t srcPitch, dstXInBytes, dstY;
+	unsigned dstMemoryType;
+	void *dstHost;
+	CUdeviceptr dstDevice;
+	void *dstArray;
+	size_t dstPitch, WidthInBytes, Height;
+} CUDA_MEMCPY2D;
+_Static_assert(sizeof(CUDA_MEMCPY2D) == 128, "CUDA_MEMCPY2D");
+
 struct cudaPointerAttributes {
 	int type;
 	int device;
@@ -137,6 +153,7 @@ int cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr p);
 int cuPointerGetAttribute(void *value, int attribute, CUdeviceptr p);
 int cuStreamWaitValue32_v2(cudaStream_t stream, CUdeviceptr address, uint32_t value, unsigned flags);
 int cuStreamWriteValue32_v2(cudaStream_t stream, CUdeviceptr address, uint32_t value, unsigned flags);
+int cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, cudaStream_t stream);
 int cuStreamBatchMemOp_v2(cudaStream_t stream, unsigned count, CUstreamBatchMemOpParams *ops, unsigned flags);
 
 #endif

@@ -114,6 +114,26 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
 	return fc_fail(copy(line(dst, dst_pitch), line(src, src_pitch), width, height, kind, stream, false));
 }
 
+// driver_area is one side of a copy of the driver, which names the memory's kind and has an offset; false if it is not known here.
+static bool driver_area(unsigned kind, const void *host, CUdeviceptr device, size_t x, size_t y, size_t pitch, struct area *out) {
+	*out = line(kind == POINTER_HOST ? host : (const void *)device, pitch);
+	out->address += y * pitch + x;
+	return kind == POINTER_HOST || kind == POINTER_DEVICE;
+}
+
+int cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *c, cudaStream_t stream) {
+	static const int kinds[2][2] = {{COPY_HOST_TO_HOST, COPY_HOST_TO_DEVICE}, {COPY_DEVICE_TO_HOST, COPY_DEVICE_TO_DEVICE}};
+	struct area dst, src;
+	ENTER_DRIVER_DEVICE();
+	if (!c || !driver_area(c->srcMemoryType, c->srcHost, c->srcDevice, c->srcXInBytes, c->srcY, c->srcPitch, &src) ||
+	    !driver_area(c->dstMemoryType, c->dstHost, c->dstDevice, c->dstXInBytes, c->dstY, c->dstPitch, &dst))
+		return INVALID_VALUE;
+	if (dst.pitch > INT32_MAX || src.pitch > INT32_MAX || dst.pitch < c->WidthInBytes || src.pitch < c->WidthInBytes)
+		return INVALID_VALUE;
+	int kind = kinds[c->srcMemoryType == POINTER_DEVICE][c->dstMemoryType == POINTER_DEVICE];
+	return copy(dst, src, c->WidthInBytes, c->Height, kind, stream, false);
+}
+
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream) {
 	ENTER_DEVICE();
 	int error;

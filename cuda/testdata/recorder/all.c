@@ -4,6 +4,10 @@
 
 #include "../../abi.h"
 
+#ifdef OLD_DRIVER // which does not copy
+#define cuMemcpy2DAsync_v2 cuMemcpy2DAsync_other
+#endif
+
 #define NOTHING(result, name, parameters) \
 	__attribute__((weak)) result name parameters { return (result)0; }
 HF_RUNTIME(NOTHING)

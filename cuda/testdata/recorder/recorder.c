@@ -103,6 +103,17 @@ hf_error cudaMemcpy2DAsync(void *dst, size_t to, const void *src, size_t from, s
 	return code(__func__);
 }
 
+#ifndef OLD_DRIVER
+hf_result cuMemcpy2DAsync_v2(const hf_copy_params *c, hf_driver_stream stream) {
+	int to_host = c->dst.memory == HF_CU_MEMORYTYPE_HOST && c->src.memory == HF_CU_MEMORYTYPE_DEVICE;
+	int to_device = c->src.memory == HF_CU_MEMORYTYPE_HOST && c->dst.memory == HF_CU_MEMORYTYPE_DEVICE;
+	void *dst = to_host ? c->dst.host : (void *)c->dst.device, *src = to_host ? (void *)c->src.device : c->src.host;
+	note("driver copy %p %zu %p %zu %zu x %zu %s on %p\n", dst, c->dst.pitch, src, c->src.pitch, c->width, c->height,
+		to_host ? "to the host" : to_device ? "to the device" : "of a wrong kind", stream);
+	return code(__func__);
+}
+#endif
+
 hf_error cudaMemsetAsync(void *dst, int value, size_t bytes, hf_stream stream) {
 	note("fill %p %d %zu on %p\n", dst, value, bytes, stream);
 	return code(__func__);

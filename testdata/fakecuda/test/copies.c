@@ -48,6 +48,32 @@ static void two_dimensions(void) {
 	OK(cudaMemcpy2DAsync(host, 7, on, 100, 7, 0, COPY_DEVICE_TO_HOST, 0));
 }
 
+// The driver is told what each side is, and takes offsets.
+static void of_the_driver(void) {
+	unsigned char *on = device_memory(1000), *host = host_memory(1000);
+	for (int i = 0; i < 1000; i++)
+		host[i] = (unsigned char)i;
+	CUDA_MEMCPY2D to = {.srcXInBytes = 1, .srcY = 2, .srcMemoryType = POINTER_HOST, .srcHost = host, .srcPitch = 10,
+	                    .dstXInBytes = 3, .dstMemoryType = POINTER_DEVICE, .dstDevice = (CUdeviceptr)on, .dstPitch = 100, .WidthInBytes = 7, .Height = 9};
+	OK(cuMemcpy2DAsync_v2(&to, 0));
+	OK(cudaStreamSynchronize(0));
+	memset(host, 0, 1000);
+	CUDA_MEMCPY2D from = {.srcXInBytes = 3, .srcMemoryType = POINTER_DEVICE, .srcDevice = (CUdeviceptr)on, .srcPitch = 100,
+	                      .dstMemoryType = POINTER_HOST, .dstHost = host, .dstPitch = 7, .WidthInBytes = 7, .Height = 9};
+	OK(cuMemcpy2DAsync_v2(&from, 0));
+	OK(cudaStreamSynchronize(0));
+	for (int y = 0; y < 9; y++)
+		for (int x = 0; x < 7; x++)
+			EQUAL(host[7 * y + x], 10 * (y + 2) + x + 1);
+	EQUAL(counter(COPIES_PAGEABLE), 0);
+	from.dstPitch = 6;
+	EQUAL(cuMemcpy2DAsync_v2(&from, 0), INVALID_VALUE);
+	from.dstPitch = 7, from.srcMemoryType = POINTER_HOST, from.srcHost = on; // which it is not
+	EQUAL(cuMemcpy2DAsync_v2(&from, 0), INVALID_VALUE);
+	from.srcMemoryType = POINTER_DEVICE, from.Height = 11;
+	EQUAL(cuMemcpy2DAsync_v2(&from, 0), INVALID_VALUE);
+}
+
 // A copy of memory that is not registered is done when the call returns, after what the stream was given before.
 static void pageable(void) {
 	char *on = device_memory(100), *host = malloc(100);
@@ -188,6 +214,7 @@ static void peers(void) {
 const struct test copy_tests[] = {
 	{"copy/kinds", 0, kinds, 0},
 	{"copy/two dimensions", 0, two_dimensions, 0},
+	{"copy/of the driver", 0, of_the_driver, 0},
 	{"copy/pageable", 0, pageable, 0},
 	{"copy/strict", "FAKECUDA_STRICT=1", strict, 0},
 	{"copy/partly registered", 0, partly_registered, 0},
