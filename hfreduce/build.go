@@ -110,7 +110,7 @@ func newComm(ctx context.Context, f *sharedFabric, o Options, key string, member
 	c.salt = uint64(crc32.ChecksumIEEE([]byte(c.uid)))
 	c.devices.made, c.devices.planned = agreed.Devices, 1
 	c.exchange = schedule.NewExchange(&c.layout)
-	c.pipeline = o.pipelineOver(c.layout.NodeCount(), c.devices.made)
+	c.pipeline = o.pipelineOver(c.layout.NodeCount(), c.layout.Shards(), c.devices.made)
 	c.life, c.end = context.WithCancelCause(context.Background())
 	joinErr := c.joinWithOthers(ctx, key)
 	if joinErr == nil {

@@ -341,7 +341,7 @@ func (c *Comm) gpuFor(k *call) (*gpu, error) {
 		used bool
 		Buffer
 	}{{"src", k.fills(), k.src}, {"dst", k.drains(), k.dst}} {
-		if !b.used {
+		if !b.used || ordinal >= 0 && b.gpu().addr == k.src.gpu().addr {
 			continue
 		}
 		a, err := cuda.PointerAttributes(b.gpu().addr)
@@ -377,8 +377,8 @@ func (c *Comm) gpuFor(k *call) (*gpu, error) {
 
 // checkStreams refuses streams that the collective cannot be ordered on.
 func (g *gpu) checkStreams(k *call) error {
-	for _, b := range [...]Buffer{k.src, k.dst} {
-		if !b.device() {
+	for i, b := range [...]Buffer{k.src, k.dst} {
+		if !b.device() || i > 0 && k.src.device() && b.gpu().stream == k.src.gpu().stream {
 			continue
 		}
 		capturing, err := g.device.Capturing(b.gpu().stream)

@@ -36,7 +36,7 @@ func FuzzOptions(f *testing.F) {
 			}
 			return
 		}
-		if o.WorldSize < 1 || o.Rank >= o.WorldSize || !validSlots(o.pipelineOver(5, false).slots) || !validSlots(o.pipelineOver(5, true).slots) || o.ChunkBytes < minChunkBytes || o.WorldSize > 1 && len(rendezvous) == 0 {
+		if o.WorldSize < 1 || o.Rank >= o.WorldSize || !validSlots(o.pipelineOver(5, 8, false).slots) || !validSlots(o.pipelineOver(5, 8, true).slots) || o.ChunkBytes < minChunkBytes || o.WorldSize > 1 && len(rendezvous) == 0 {
 			t.Errorf("%q was accepted as %v, rendezvous %q", values, o, rendezvous)
 		}
 		if secret := values["HFREDUCE_SECRET"]; len(secret) > 16 && strings.Contains(o.String(), secret) {

@@ -91,7 +91,8 @@ type Options struct {
 	// unit grows with the buffer from ChunkBytes to it, since each chunk costs a GPU call and copies like to be large. 0:
 	// DefaultDeviceChunkBytes, or less where so many slots would hold more than 64 MiB of a rank.
 	DeviceChunkBytes int
-	// DeviceSlots takes the place of Slots there. 0: DefaultSlots, but at least 8.
+	// DeviceSlots takes the place of Slots there. 0: DefaultSlots, but at least 8,
+	// and at least 16 where no node has more than three ranks.
 	DeviceSlots int
 	// DeviceThreads is how many threads add for this rank in a communicator made for GPUs; ranks may differ. 0: what it has
 	// of processors to itself, at most 4.

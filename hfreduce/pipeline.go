@@ -21,19 +21,30 @@ type pipeline struct {
 // more with the depth of the trees, 32 on 128 nodes, since a chunk is under way until its sum has come back from the root.
 func DefaultSlots(nodes int) int { return schedule.Slots(nodes) }
 
-// minDeviceSlots is the least that DeviceSlots is by itself, and deviceRingBytes what a rank's slots then hold at most, but
-// for ChunkBytes.
+// What DeviceSlots is by itself. The slots of a rank hold deviceRingBytes at most, but for ChunkBytes; GPUs get their work in larger
+// pieces, and bear it better that a process has to wait for its turn, where that is so much. But what all slots of a node hold should
+// stay in the processor's caches, between the copies and the additions, so that is for few ranks (docs/performance.md).
 const (
 	minDeviceSlots  = 8
+	fewDeviceSlots  = 16
 	deviceRingBytes = 64 << 20
+	nodeRingBytes   = 256 << 20
 )
 
-// pipelineOver returns the pipeline of a communicator over so many nodes, which may be made for GPUs.
-func (o *Options) pipelineOver(nodes int, devices bool) pipeline {
+// deviceSlots returns how many slots GPUs have by themselves where nodes have so many ranks at most.
+func deviceSlots(local int) int {
+	if (local+1)*deviceRingBytes <= nodeRingBytes { // their inputs and the results
+		return fewDeviceSlots
+	}
+	return minDeviceSlots
+}
+
+// pipelineOver returns the pipeline of a communicator over so many nodes of at most so many ranks, which may be made for GPUs.
+func (o *Options) pipelineOver(nodes, local int, devices bool) pipeline {
 	if !devices {
 		return pipeline{cmp.Or(o.Slots, DefaultSlots(nodes)), o.ChunkBytes, 0, treeDepth(nodes)}
 	}
-	slots := cmp.Or(o.DeviceSlots, max(minDeviceSlots, DefaultSlots(nodes)))
+	slots := cmp.Or(o.DeviceSlots, max(deviceSlots(local), DefaultSlots(nodes)))
 	chunk := min(DefaultDeviceChunkBytes, deviceRingBytes/slots)
 	return pipeline{slots, cmp.Or(o.DeviceChunkBytes, max(chunk, o.ChunkBytes)), o.ChunkBytes, 0}
 }

@@ -17,29 +17,34 @@ func TestPipelineOver(t *testing.T) {
 	for _, c := range []struct {
 		o       Options
 		nodes   int
+		local   int
 		devices bool
 		want    pipeline
 	}{
-		{set(0, 0, 0, 0), 1, false, pipeline{4, DefaultChunkBytes, 0, 0}},
-		{set(0, 0, 0, 0), 2, false, pipeline{4, DefaultChunkBytes, 0, 0}},
-		{set(0, 0, 0, 0), 16, false, pipeline{16, DefaultChunkBytes, 0, 4}},
-		{set(8192, 0, 0, 0), 128, false, pipeline{32, 8192, 0, 7}},
-		{set(0, 2, 0, 0), 128, false, pipeline{2, DefaultChunkBytes, 0, 7}},
-		{set(0, 2, 0, 0), 1, true, pipeline{8, 4 * mib, DefaultChunkBytes, 0}},
-		{set(0, 0, 0, 0), 16, true, pipeline{16, 4 * mib, DefaultChunkBytes, 0}},
-		{set(0, 0, 0, 0), 32, true, pipeline{32, 2 * mib, DefaultChunkBytes, 0}},
-		{set(0, 0, 0, 0), 512, true, pipeline{64, 1 * mib, DefaultChunkBytes, 0}},
-		{set(8*mib, 0, 0, 0), 1, true, pipeline{8, 8 * mib, 8 * mib, 0}}, // no chunk is smaller than ChunkBytes
-		{set(0, 0, 0, 32), 1, true, pipeline{32, 2 * mib, DefaultChunkBytes, 0}},
-		{set(0, 0, 0, 128), 1, true, pipeline{128, 512 << 10, DefaultChunkBytes, 0}},
-		{set(0, 0, 16*mib, 0), 1, true, pipeline{8, 16 * mib, DefaultChunkBytes, 0}},
-		{set(0, 0, 16*mib, 4), 512, true, pipeline{4, 16 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 1, 8, false, pipeline{4, DefaultChunkBytes, 0, 0}},
+		{set(0, 0, 0, 0), 2, 8, false, pipeline{4, DefaultChunkBytes, 0, 0}},
+		{set(0, 0, 0, 0), 16, 8, false, pipeline{16, DefaultChunkBytes, 0, 4}},
+		{set(8192, 0, 0, 0), 128, 8, false, pipeline{32, 8192, 0, 7}},
+		{set(0, 2, 0, 0), 128, 8, false, pipeline{2, DefaultChunkBytes, 0, 7}},
+		{set(0, 2, 0, 0), 1, 8, true, pipeline{8, 4 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 16, 8, true, pipeline{16, 4 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 32, 8, true, pipeline{32, 2 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 512, 8, true, pipeline{64, 1 * mib, DefaultChunkBytes, 0}},
+		{set(8*mib, 0, 0, 0), 1, 8, true, pipeline{8, 8 * mib, 8 * mib, 0}}, // no chunk is smaller than ChunkBytes
+		{set(0, 0, 0, 32), 1, 8, true, pipeline{32, 2 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 128), 1, 8, true, pipeline{128, 512 << 10, DefaultChunkBytes, 0}},
+		{set(0, 0, 16*mib, 0), 1, 8, true, pipeline{8, 16 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 1, 3, true, pipeline{16, 4 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 1, 4, true, pipeline{8, 4 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 32, 1, true, pipeline{32, 2 * mib, DefaultChunkBytes, 0}},
+		{set(0, 0, 0, 0), 1, 1, false, pipeline{4, DefaultChunkBytes, 0, 0}},
+		{set(0, 0, 16*mib, 4), 512, 8, true, pipeline{4, 16 * mib, DefaultChunkBytes, 0}},
 	} {
 		if err := c.o.checkCUDA(); err != nil {
 			t.Errorf("%+v: %v", c.o, err)
 		}
-		if got := c.o.pipelineOver(c.nodes, c.devices); got != c.want {
-			t.Errorf("%d nodes, devices %t, %v: %v, want %v", c.nodes, c.devices, c.o, got, c.want)
+		if got := c.o.pipelineOver(c.nodes, c.local, c.devices); got != c.want {
+			t.Errorf("%d nodes, %d ranks each, devices %t, %v: %v, want %v", c.nodes, c.local, c.devices, c.o, got, c.want)
 		}
 	}
 }

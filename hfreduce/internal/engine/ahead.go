@@ -11,8 +11,7 @@ import "sync/atomic"
 // ones only, as it does for its slot, so that nothing can wait in a circle.
 
 const (
-	// minAhead is how many items, or groups of them, a device fills ahead at least: one is being copied while the ranks learn
-	// of the other.
+	// minAhead is how many items a device fills ahead at least: one is being copied while the ranks learn of the other.
 	minAhead = 2
 	// aheadBytes is what it fills ahead if more items are needed for that: what the fastest link carries in the time that
 	// ranks need to learn of each other's items, and to let their devices go on, some tens of microseconds.
@@ -27,7 +26,7 @@ func (e *Engine) aheadOf(chunk int64, most uint32) uint32 {
 	if e.localSize == 1 {
 		return uint32(e.mem.slots)
 	}
-	return uint32(min(max(minAhead*int64(most), (e.device.aheadBytes+chunk-1)/max(1, chunk)), int64(e.mem.slots)))
+	return uint32(min(max(minAhead, int64(most), (e.device.aheadBytes+chunk-1)/max(1, chunk)), int64(e.mem.slots)))
 }
 
 // openFills lets the device fill the slots that are free and not too far ahead.

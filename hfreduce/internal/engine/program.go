@@ -20,9 +20,8 @@ import "github.com/hfreduce/hfreduce/hfreduce/internal/schedule"
 const (
 	// maxGroup is how many items are given together at most.
 	maxGroup = 2
-	// groupShare is how many groups the ring has at least. With fewer of them filling, adding and draining hinder each other
-	// (docs/performance.md).
-	groupShare = 8
+	// groupShare is how many groups the ring has at least: one is filled, one is added, one is drained, and one goes ahead.
+	groupShare = 4
 	// groupRamp is how many times its items a group is away from both ends of its collective.
 	groupRamp = 2
 )
