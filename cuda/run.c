@@ -15,7 +15,7 @@ enum { BATCH = 64 }; // memory operations that are given to CUDA at once; it tak
 static const uint64_t longest = INT32_MAX;
 
 // is_driver_copy tells whether the driver shall copy. It is told which side is the host's, and need not find out for both
-// addresses what they are: that takes 1.3 us where the runtime takes 1.9 (docs/performance.md).
+// addresses what they are: that takes 1.3 us where the runtime takes up to 1.9 (docs/performance.md).
 static int is_driver_copy(const struct cu_command *c) {
 	if (!cu_lib.cuMemcpy2DAsync_v2 || (c->value != HF_cudaMemcpyHostToDevice && c->value != HF_cudaMemcpyDeviceToHost))
 		return 0;
