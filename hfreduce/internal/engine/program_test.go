@@ -155,3 +155,30 @@ func TestRunsAreJoined(t *testing.T) {
 		}
 	}
 }
+
+// TestDeviceIsBehindWithWhatItMayDo: a device is not to blame for a group of which it may not copy all yet.
+func TestDeviceIsBehindWithWhatItMayDo(t *testing.T) {
+	e := newStepped(t, []int{0, 0}, 8, 8192, 1024, true).engines[0]
+	it := &e.ring[4]
+	e.head, e.settled, e.next = 4, 4, 6
+	for _, c := range []struct {
+		item         item
+		open, opened uint32
+		want         bool
+	}{
+		{item{filling: true, together: 5}, 4, 4, false},
+		{item{filling: true, together: 5}, 5, 4, true},
+		{item{filling: true, together: 4}, 4, 4, true},
+		{item{draining: true, together: 5}, 9, 5, false},
+		{item{draining: true, together: 5}, 9, 6, true},
+		{item{draining: true, together: 4}, 9, 5, true},
+		{item{together: 4}, 9, 6, false},
+	} {
+		*it, e.opened = c.item, c.opened
+		it.seq = 4
+		e.device.raise(Open, c.open)
+		if got := e.deviceBehind(); got != c.want {
+			t.Errorf("%+v with Open %d, results up to %d: behind %t, want %t", c.item, c.open, c.opened-1, got, c.want)
+		}
+	}
+}
