@@ -85,6 +85,10 @@ test-fakecuda: ## the fake of CUDA that tests use: plain, and with gcc's sanitiz
 test-netns: ## ranks on hosts that are network namespaces: lost hosts, cut paths, bad networks (root, iproute2)
 	HFREDUCE_TEST_NETNS=1 HFREDUCE_TEST_REQUIRE=$${HFREDUCE_TEST_REQUIRE:-netns} $(GO) test -run Netns -parallel 6 -timeout 3m $(TESTFLAGS) ./hfreduce
 
+.PHONY: test-launchers
+test-launchers: ## the program under MPICH's, Open MPI's and Slurm's launchers (Debian, root: it installs them, and starts a Slurm)
+	HFREDUCE_TEST_REQUIRE=$${HFREDUCE_TEST_REQUIRE:-launchers} testdata/launchers/with-slurm $(GO) test -run UnderLaunchers -timeout 5m $(TESTFLAGS) ./cmd/hfreduce
+
 # What test-rdma does, one after another (testdata/rdmavm/guest-tests lists what there is), and what joins its ranks.
 RDMA_STEPS     ?= rdma.test verbs.test 'hfreduce.test=Verbs|Processes|Killed|NothingLeft|NetnsBadNetwork' \
 	sweep=2 sweep=3 sweep=4 sweep=8 kill=4 down=4 loss=2

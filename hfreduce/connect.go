@@ -17,7 +17,6 @@ import (
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/bootstrap"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/engine"
-	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hostmem"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport"
 	"github.com/hfreduce/hfreduce/hfreduce/internal/transport/tcp"
@@ -31,13 +30,13 @@ const arenaBytes = 1 << 38
 // most for Options.InitTimeout. Every rank of the job calls it once; a process may hold several ranks, each with its own
 // Init.
 func Init(ctx context.Context, o Options) (*Comm, error) {
-	rendezvous, launcher, err := o.resolve(os.Getenv)
+	found, err := o.resolve(os.Getenv)
 	if err != nil {
 		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: err}
 	}
-	o.Logger.Info("init", "launcher", launcher, "rendezvous", rendezvous, "options", o.String(), "kernel", kernelName())
+	o.Logger.Info("init", "launcher", found.Launcher, "rendezvous", found.Rendezvous, "options", o.String(), "kernel", kernelName())
 	deadline := time.Now().Add(o.InitTimeout)
-	f, err := meet(ctx, o, rendezvous)
+	f, err := meet(ctx, o, &found)
 	if err != nil {
 		return nil, &OpError{Op: "Init", Rank: o.Rank, Err: err}
 	}
@@ -58,16 +57,17 @@ func Init(ctx context.Context, o Options) (*Comm, error) {
 	return c, nil
 }
 
-// resolve fills the options from the environment and the defaults and checks them.
-func (o *Options) resolve(getenv func(string) string) (rendezvous []string, launcher string, err error) {
-	if rendezvous, launcher, err = o.fromEnvironment(getenv); err != nil {
-		return nil, "", invalidf("environment: %w", err)
+// resolve fills the options from the environment and the defaults and checks them. It returns who launched the ranks, and where or
+// how they meet.
+func (o *Options) resolve(getenv func(string) string) (found bootstrap.Found, err error) {
+	if found, err = o.fromEnvironment(getenv); err != nil {
+		return found, invalidf("environment: %w", err)
 	}
-	if len(rendezvous) == 0 && o.WorldSize > 1 {
-		return nil, "", invalidf("no rendezvous address: set Options.Rendezvous or HFREDUCE_RENDEZVOUS to host:port of rank 0")
+	if len(found.Rendezvous) == 0 && found.Meet == nil && o.WorldSize > 1 {
+		return found, invalidf("no rendezvous address: set Options.Rendezvous or HFREDUCE_RENDEZVOUS to host:port of rank 0")
 	}
 	o.defaults()
-	return rendezvous, launcher, o.validate()
+	return found, o.validate()
 }
 
 // processFabric connects ranks that met through package bootstrap.
@@ -83,7 +83,7 @@ type processFabric struct {
 	mates      mates
 }
 
-func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, error) {
+func meet(ctx context.Context, o Options, found *bootstrap.Found) (*processFabric, error) {
 	ports, err := parsePortRange(o.PortRange)
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 	}
 	f := &processFabric{self: o.Rank, log: o.Logger, rdma: o.Transport != TransportTCP}
 	s, err := bootstrap.Join(ctx, bootstrap.Config{
-		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: rendezvous, JobID: o.JobID, Secret: o.Secret, TLS: secure, Node: o.Node,
+		Rank: o.Rank, WorldSize: o.WorldSize, Rendezvous: found.Rendezvous, Meet: found.Meet, JobID: o.JobID, Secret: o.Secret, TLS: secure, Node: o.Node,
 		Interfaces: o.Interfaces, PortRange: ports, Timeout: o.InitTimeout, Heartbeat: o.HeartbeatTimeout, Logger: o.Logger,
 		Judge: f.judge,
 	})
@@ -110,7 +110,7 @@ func meet(ctx context.Context, o Options, rendezvous []string) (*processFabric, 
 		f.nic = o.Verbs.Devices[0]
 	}
 	side := tcp.New(tcp.Config{
-		Rank: o.Rank, Listener: s.Listener(), Identity: hello.Identity{JobID: o.JobID, Secret: o.Secret, Rank: o.Rank, TLS: secure},
+		Rank: o.Rank, Listener: s.Listener(), Identity: s.Identity(),
 		Peers: f.addrs, Near: f.near, Heartbeat: o.HeartbeatTimeout, Logger: o.Logger,
 	})
 	if f.transport_ = side; o.Transport != TransportTCP {

@@ -29,15 +29,15 @@ func FuzzOptions(f *testing.F) {
 			}
 		}
 		var o Options
-		rendezvous, _, err := o.resolve(func(name string) string { return values[name] })
+		found, err := o.resolve(func(name string) string { return values[name] })
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Errorf("%q: %v does not wrap ErrInvalid", values, err)
 			}
 			return
 		}
-		if o.WorldSize < 1 || o.Rank >= o.WorldSize || !validSlots(o.pipelineOver(5, 8, false).slots) || !validSlots(o.pipelineOver(5, 8, true).slots) || o.ChunkBytes < minChunkBytes || o.WorldSize > 1 && len(rendezvous) == 0 {
-			t.Errorf("%q was accepted as %v, rendezvous %q", values, o, rendezvous)
+		if o.WorldSize < 1 || o.Rank >= o.WorldSize || !validSlots(o.pipelineOver(5, 8, false).slots) || !validSlots(o.pipelineOver(5, 8, true).slots) || o.ChunkBytes < minChunkBytes || o.WorldSize > 1 && len(found.Rendezvous) == 0 && found.Meet == nil {
+			t.Errorf("%q was accepted as %v, rendezvous %q", values, o, found.Rendezvous)
 		}
 		if secret := values["HFREDUCE_SECRET"]; len(secret) > 16 && strings.Contains(o.String(), secret) {
 			t.Errorf("String shows the secret: %v", o)

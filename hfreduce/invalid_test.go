@@ -133,7 +133,7 @@ func TestBadOptions(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&o)
 			}
-			_, _, err := o.resolve(func(name string) string { return tt.env[name] })
+			_, err := o.resolve(func(name string) string { return tt.env[name] })
 			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, want ErrInvalid with %q", err, tt.want)
 			}
@@ -152,14 +152,14 @@ func TestOnePassBytesNone(t *testing.T) {
 		want     int
 	}{{0, "", DefaultOnePassBytes}, {0, "0", 0}, {-1, "4096", 0}, {64, "0", 64}} {
 		o := Options{Rank: 0, WorldSize: 1, OnePassBytes: c.field}
-		if _, _, err := o.resolve(func(name string) string { return map[string]string{"HFREDUCE_ONE_PASS_BYTES": c.variable}[name] }); err != nil {
+		if _, err := o.resolve(func(name string) string { return map[string]string{"HFREDUCE_ONE_PASS_BYTES": c.variable}[name] }); err != nil {
 			t.Errorf("field %d, variable %q: %v", c.field, c.variable, err)
 		} else if o.OnePassBytes != c.want {
 			t.Errorf("field %d, variable %q: %d, want %d", c.field, c.variable, o.OnePassBytes, c.want)
 		}
 	}
 	o := Options{WorldSize: 1}
-	if _, _, err := o.resolve(func(name string) string { return map[string]string{"HFREDUCE_ONE_PASS_BYTES": "-1"}[name] }); err == nil {
+	if _, err := o.resolve(func(name string) string { return map[string]string{"HFREDUCE_ONE_PASS_BYTES": "-1"}[name] }); err == nil {
 		t.Error("a negative variable is taken")
 	}
 }
@@ -173,7 +173,7 @@ func TestOptionsFromEnvironment(t *testing.T) {
 		"HFREDUCE_FAULT": "drop p=0.5",
 	}
 	o := Options{Slots: 8, Verbs: VerbsOptions{Timeout: 20}}
-	rendezvous, launcher, err := o.resolve(func(name string) string { return env[name] })
+	found, err := o.resolve(func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,8 +186,8 @@ func TestOptionsFromEnvironment(t *testing.T) {
 	if o.Fault != "drop p=0.5" {
 		t.Errorf("fault %q", o.Fault)
 	}
-	if launcher != "torchrun" || len(rendezvous) == 0 || rendezvous[0] != "10.0.0.1:4001" {
-		t.Errorf("launcher %q, rendezvous %q", launcher, rendezvous)
+	if found.Launcher != "torchrun" || len(found.Rendezvous) == 0 || found.Rendezvous[0] != "10.0.0.1:4001" {
+		t.Errorf("launcher %q, rendezvous %q", found.Launcher, found.Rendezvous)
 	}
 	if strings.Contains(o.String(), "s3cret") {
 		t.Errorf("String shows the secret: %v", o)

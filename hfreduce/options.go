@@ -129,8 +129,8 @@ func (o Options) String() string {
 }
 
 // fromEnvironment fills the fields that are not set from HFREDUCE_ variables and, for Rank and WorldSize, from the
-// launcher's. It returns where the ranks meet and who launched them.
-func (o *Options) fromEnvironment(getenv func(string) string) (rendezvous []string, launcher string, err error) {
+// launcher's. What is found of where the ranks meet and who launched them counts.
+func (o *Options) fromEnvironment(getenv func(string) string) (found bootstrap.Found, err error) {
 	read := bootstrap.Settings
 	if o.WorldSize == 0 && o.Rank == 0 {
 		read = bootstrap.Detect
@@ -140,7 +140,7 @@ func (o *Options) fromEnvironment(getenv func(string) string) (rendezvous []stri
 		o.Rank, o.WorldSize = found.Rank, found.WorldSize
 	}
 	if err := errors.Join(foundErr, o.ownEnvironment(getenv)); err != nil {
-		return nil, "", err
+		return found, err
 	}
 	o.JobID, o.Node = cmp.Or(o.JobID, found.JobID), cmp.Or(o.Node, found.Node)
 	o.InitTimeout = cmp.Or(o.InitTimeout, found.Timeout)
@@ -156,7 +156,7 @@ func (o *Options) fromEnvironment(getenv func(string) string) (rendezvous []stri
 	if o.Rendezvous != "" {
 		found.Rendezvous = []string{o.Rendezvous}
 	}
-	return found.Rendezvous, found.Launcher, nil
+	return found, nil
 }
 
 // ownEnvironment reads the variables that are not about meeting.

@@ -84,7 +84,7 @@ func TestTLSOptions(t *testing.T) {
 		"HFREDUCE_TLS_CERT": "c.pem", "HFREDUCE_TLS_KEY": "k.pem", "HFREDUCE_TLS_CA": "ca.pem",
 	}
 	var o Options
-	if _, _, err := o.resolve(func(name string) string { return env[name] }); err != nil {
+	if _, err := o.resolve(func(name string) string { return env[name] }); err != nil {
 		t.Fatal(err)
 	}
 	if o.TLS == nil || *o.TLS != (TLSOptions{"c.pem", "k.pem", "ca.pem"}) {
@@ -94,12 +94,12 @@ func TestTLSOptions(t *testing.T) {
 		t.Errorf("options with TLS: %v", o)
 	}
 	verbs := Options{Transport: TransportVerbs}
-	if _, _, err := verbs.resolve(func(name string) string { return env[name] }); err != nil || verbs.Transport != TransportVerbs {
+	if _, err := verbs.resolve(func(name string) string { return env[name] }); err != nil || verbs.Transport != TransportVerbs {
 		t.Errorf("the user's own choice: %v, %v", verbs.Transport, err)
 	}
 	delete(env, "HFREDUCE_TLS_KEY")
 	var incomplete Options
-	_, _, err := incomplete.resolve(func(name string) string { return env[name] })
+	_, err := incomplete.resolve(func(name string) string { return env[name] })
 	if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "HFREDUCE_TLS_KEY") {
 		t.Errorf("without a key: %v", err)
 	}

@@ -60,7 +60,12 @@ func program(t *testing.T, env []string, args ...string) *exec.Cmd {
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return strings.HasPrefix(name, "HFREDUCE_") || strings.HasPrefix(name, "NCCL_") || name == "RANK" || name == "WORLD_SIZE"
+		for _, prefix := range []string{"HFREDUCE_", "NCCL_", "OMPI_", "PMI", "SLURM_"} {
+			if strings.HasPrefix(name, prefix) {
+				return name != "SLURM_CONF"
+			}
+		}
+		return name == "RANK" || name == "WORLD_SIZE"
 	})
 	cmd.Env = append(cmd.Env, env...)
 	return cmd

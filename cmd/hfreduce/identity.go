@@ -16,44 +16,32 @@ type identity struct {
 	rendezvous         string // "" for Init to find
 }
 
-// identityVariables are the pairs that tell it, the first that is set wins.
-var identityVariables = [...][2]string{{"HFREDUCE_RANK", "HFREDUCE_WORLD_SIZE"}, {"RANK", "WORLD_SIZE"}}
-
-// otherLaunchers are the pairs that others set for each process they start: mpirun of Open MPI, those of MPICH and Intel MPI, srun
-// (not what sbatch and salloc set, which start one shell). None says where to meet, so that the ranks must be told.
-var otherLaunchers = [...]struct{ name, rank, size string }{
-	{"mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-	{"mpirun", "PMI_RANK", "PMI_SIZE"},
-	{"srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"},
-}
-
-// checkAlone returns an error if another launcher has started this process as one of several that do not know of each other.
-func checkAlone(getenv func(string) string) error {
-	for _, l := range otherLaunchers {
-		rank := getenv(l.rank)
-		if n, err := strconv.Atoi(getenv(l.size)); rank == "" || err != nil || n < 2 {
-			continue
-		}
-		return fmt.Errorf("%s has started this as process %s of %s, each of which would start a job of its own: on all of them set HFREDUCE_RANK=$%s, "+
-			"HFREDUCE_WORLD_SIZE=$%s and HFREDUCE_RENDEZVOUS=host:port of process 0, or start them with torchrun; -np starts ranks here all the same",
-			l.name, rank, getenv(l.size), l.rank, l.size)
-	}
-	return nil
+// launchers are the pairs that tell it, the first that is set wins: in the order in which Init looks for them. Some launchers set
+// theirs for single processes, too, which are then to start ranks here.
+var launchers = [...]struct {
+	rank, size string
+	least      int // processes that make a job
+}{
+	{"HFREDUCE_RANK", "HFREDUCE_WORLD_SIZE", 1},
+	{"RANK", "WORLD_SIZE", 1},
+	{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", 2}, // mpirun of Open MPI
+	{"PMI_RANK", "PMI_SIZE", 2},                         // mpiexec of MPICH and Intel MPI, srun --mpi=pmi2
+	{"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", 2},         // srun; not what a shell of sbatch or salloc has
 }
 
 // identify reports whether a launcher has started this process, and as what.
 func identify(getenv func(string) string) (id identity, launched bool, err error) {
-	for _, names := range identityVariables {
-		rank, size := getenv(names[0]), getenv(names[1])
-		if rank == "" {
+	for _, l := range launchers {
+		rank, size := getenv(l.rank), getenv(l.size)
+		if n, err := strconv.Atoi(size); rank == "" || l.least > 1 && (err != nil || n < l.least) {
 			continue
 		}
-		id.source = names[0] + " and " + names[1]
+		id.source = l.rank + " and " + l.size
 		if id.process, err = strconv.Atoi(rank); err != nil || id.process < 0 {
-			return id, true, fmt.Errorf("%s=%q is not a rank; give a number from 0 up, or unset it to start ranks here", names[0], rank)
+			return id, true, fmt.Errorf("%s=%q is not a rank; give a number from 0 up, or unset it to start ranks here", l.rank, rank)
 		}
 		if id.processes, err = strconv.Atoi(size); err != nil || id.process >= id.processes {
-			return id, true, fmt.Errorf("%s=%q is not a number above %s=%d; a launcher sets both", names[1], size, names[0], id.process)
+			return id, true, fmt.Errorf("%s=%q is not a number above %s=%d; a launcher sets both", l.size, size, l.rank, id.process)
 		}
 		id.rendezvous = meetingPoint(getenv)
 		return id, true, nil

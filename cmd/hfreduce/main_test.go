@@ -338,27 +338,36 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// TestProcessesOfOtherLaunchersDoNotMeasureAlone: mpirun and srun start nccl-tests' programs, and would get as many tables of
-// two local ranks each.
-func TestProcessesOfOtherLaunchersDoNotMeasureAlone(t *testing.T) {
+// TestProcessesOfLaunchersJoin: what launchers of MPI programs have started is a rank of their job, unless it is alone.
+func TestProcessesOfLaunchersJoin(t *testing.T) {
 	for _, c := range []struct {
-		env, args string
-		want      string // on standard error, "" if there is no such error
+		env  string
+		want identity
+		job  bool
 	}{
-		{"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4", "bench", "bench: mpirun has started this as process 1 of 4"},
-		{"PMI_RANK=0 PMI_SIZE=2", "bench all_gather", "HFREDUCE_WORLD_SIZE=$PMI_SIZE and HFREDUCE_RENDEZVOUS="},
-		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8", "bench link", "bench link: srun has started this as process 0 of 8"},
-		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8", "bench soak", "HFREDUCE_RANK=$SLURM_PROCID"},
-		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8", "bench -np 0", ""},
-		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1", "bench --nodes 0", ""},
-		{"SLURM_PROCID=0 SLURM_NTASKS=8", "bench --nodes 0", ""}, // a shell of sbatch
-		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8 RANK=0 WORLD_SIZE=x", "bench", ""},
+		{"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4", identity{1, 4, "OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE", ""}, true},
+		{"OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1", identity{}, false},
+		{"PMI_RANK=0 PMI_SIZE=2 HFREDUCE_RENDEZVOUS=h:1", identity{0, 2, "PMI_RANK and PMI_SIZE", "h:1"}, true},
+		{"SLURM_PROCID=7 SLURM_STEP_NUM_TASKS=8", identity{7, 8, "SLURM_PROCID and SLURM_STEP_NUM_TASKS", ""}, true},
+		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2", identity{1, 2, "OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE", ""}, true},
+		{"SLURM_PROCID=0 SLURM_NTASKS=8", identity{}, false}, // a shell of sbatch
+		{"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8 RANK=2 WORLD_SIZE=3", identity{2, 3, "RANK and WORLD_SIZE", ""}, true},
 	} {
-		code, stdout, stderr := call(t, strings.Fields(c.env), strings.Fields(c.args)...)
-		if code != codeUsage || stdout != "" || !strings.Contains(stderr, c.want) || c.want == "" && strings.Contains(stderr, "has started") {
-			t.Errorf("%s hfreduce %s: code %d, %s%s", c.env, c.args, code, stdout, stderr)
+		values := map[string]string{}
+		for _, pair := range strings.Fields(c.env) {
+			name, value, _ := strings.Cut(pair, "=")
+			values[name] = value
+		}
+		if got, launched, err := identify(func(name string) string { return values[name] }); got != c.want || launched != c.job || err != nil {
+			t.Errorf("%s: %+v, %t, %v, want %+v", c.env, got, launched, err, c.want)
 		}
 	}
+	checkBadInput(t, []badInput{
+		{"bench -np 2", "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=8", "-np and --nodes start ranks, but SLURM_PROCID and SLURM_STEP_NUM_TASKS", "process 0 of 8"},
+		{"bench soak --nodes 2", "PMI_RANK=0 PMI_SIZE=2", "PMI_RANK and PMI_SIZE say", "leave them out"},
+		{"bench", "PMI_RANK=2 PMI_SIZE=2", `PMI_SIZE="2" is not a number above PMI_RANK=2`, "a launcher sets both"},
+		{"bench", "PMI_RANK=1 PMI_SIZE=2", "no launcher found", "torchrun, srun or mpirun"}, // a launcher without the protocol
+	})
 }
 
 func TestDocumentsAreNotOverwritten(t *testing.T) {

@@ -46,10 +46,6 @@ func (j *selfJob) identify(s *system) (id identity, launched bool, err error) {
 	case launched && (j.np != nil || j.nodes != nil) && s.getenv(ownLauncher) == "":
 		return id, launched, usage("%s: -np and --nodes start ranks, but %s say that this is process %d of %d already; leave them out, or unset %[2]s",
 			j.name, id.source, id.process, id.processes)
-	case !launched && j.np == nil:
-		if err := checkAlone(s.getenv); err != nil {
-			return id, launched, usage("%s: %w", j.name, err)
-		}
 	}
 	return id, launched, nil
 }

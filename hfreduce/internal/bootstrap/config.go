@@ -3,6 +3,7 @@
 package bootstrap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,10 +46,12 @@ type Config struct {
 	// of the first that is free (on all addresses of its host, or on loopback only if the candidate's host is); the
 	// others try them in turn. If all are loopback, so is what the others listen on, unless Interfaces says otherwise. May be empty when WorldSize is 1.
 	Rendezvous []string
-	JobID      string     // any text, the same on all ranks; keeps jobs apart
-	Secret     []byte     // the same on all ranks; empty: no authentication
-	TLS        *hello.TLS // on all ranks or on none
-	Node       string     // replaces the identity of the host: ranks with equal Node share a node; at most 255 bytes
+	// Meet tells ranks where to meet if Rendezvous is empty: rank 0 listens anywhere, and the others learn where.
+	Meet   Meet
+	JobID  string     // any text, the same on all ranks; keeps jobs apart
+	Secret []byte     // the same on all ranks; empty: no authentication
+	TLS    *hello.TLS // on all ranks or on none
+	Node   string     // replaces the identity of the host: ranks with equal Node share a node; at most 255 bytes
 	// Interfaces restricts which addresses are offered to peers: interface names, also patterns such as "eth*", or
 	// prefixes such as "10.1.0.0/16". Empty: all that are up. If they have one address only, the ranks but 0 listen on
 	// nothing else.
@@ -63,6 +66,10 @@ type Config struct {
 
 	pace pace // tests hurry
 }
+
+// Meet carries a text from rank 0 to the others, on which all ranks call it in Join, and returns it. The text is short and has no
+// blanks; it may come back without its last parts, which have commas between.
+type Meet func(ctx context.Context, text string) (string, error)
 
 // pace holds the intervals of waiting and retrying.
 type pace struct {
@@ -107,7 +114,7 @@ func (c *Config) complete() error {
 	} else if c.Rank < 0 || c.Rank >= c.WorldSize {
 		errs = append(errs, fmt.Errorf("rank %d is not within 0..%d (world size %d)", c.Rank, c.WorldSize-1, c.WorldSize))
 	}
-	if len(c.Rendezvous) == 0 && c.WorldSize > 1 {
+	if len(c.Rendezvous) == 0 && c.Meet == nil && c.WorldSize > 1 {
 		errs = append(errs, errors.New("no rendezvous address; set HFREDUCE_RENDEZVOUS to host:port of rank 0"))
 	}
 	rendezvous := make([]string, len(c.Rendezvous))

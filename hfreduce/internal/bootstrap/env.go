@@ -24,13 +24,14 @@ type Found struct {
 	Interfaces      []string
 	PortRange       [2]int
 	Timeout         time.Duration // of Join; 0: not set
+	Meet            Meet          // the launcher's, where it has one and Rendezvous is empty
 }
 
 // Config turns what was found into a configuration for Join.
 func (f Found) Config() Config {
 	return Config{
 		Rank: f.Rank, WorldSize: f.WorldSize, Rendezvous: f.Rendezvous, JobID: f.JobID, Secret: f.Secret, Node: f.Node,
-		Interfaces: f.Interfaces, PortRange: f.PortRange, Timeout: f.Timeout,
+		Interfaces: f.Interfaces, PortRange: f.PortRange, Timeout: f.Timeout, Meet: f.Meet,
 	}
 }
 
@@ -66,11 +67,11 @@ func Detect(getenv func(string) string) (Found, error) {
 		}
 	}
 	if f.Launcher == "" {
-		return Found{}, fmt.Errorf("%w: set %s, %s and %s, or start the program with torchrun%s",
-			ErrNoLauncher, envRank, envWorldSize, envRendezvous, v.seen("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+		return Found{}, fmt.Errorf("%w: set %s, %s and %s, or start the program with torchrun, srun or mpirun%s",
+			ErrNoLauncher, envRank, envWorldSize, envRendezvous, v.seen("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PMI_RANK", "SLURM_JOB_ID", "SLURM_STEP_ID"))
 	}
 	v.settings(&f)
-	if f.WorldSize > 1 && len(f.Rendezvous) == 0 && len(v.faults) == 0 {
+	if f.WorldSize > 1 && len(f.Rendezvous) == 0 && f.Meet == nil && len(v.faults) == 0 {
 		v.fault("%s is missing: set it to host:port of rank 0", envRendezvous)
 	}
 	if len(v.faults) > 0 {

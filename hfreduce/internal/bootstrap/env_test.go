@@ -22,6 +22,12 @@ func environment(words ...string) func(string) string {
 	return func(name string) string { return values[name] }
 }
 
+// detected is an environment, and what is found there.
+type detected struct {
+	name, env string
+	want      Found
+}
+
 func TestDetect(t *testing.T) {
 	secretFile := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secretFile, []byte("from file\n"), 0o600); err != nil {
@@ -29,10 +35,7 @@ func TestDetect(t *testing.T) {
 	}
 	torch := "RANK=2 LOCAL_RANK=0 WORLD_SIZE=4 MASTER_ADDR=node0 MASTER_PORT=29500"
 	eight := []string{"node0:29501", "node0:29502", "node0:29503", "node0:29504", "node0:29505", "node0:29506", "node0:29507", "node0:29508"}
-	cases := []struct {
-		name, env string
-		want      Found
-	}{
+	cases := []detected{
 		{"explicit", "HFREDUCE_RANK=1 HFREDUCE_WORLD_SIZE=2 HFREDUCE_RENDEZVOUS=tcp://node0:4711 HFREDUCE_JOB_ID=j HFREDUCE_NODE=n",
 			Found{Launcher: "HFREDUCE_RANK", Rank: 1, WorldSize: 2, Rendezvous: []string{"node0:4711"}, JobID: "j", Node: "n"}},
 		{"explicit alone", "HFREDUCE_RANK=0 HFREDUCE_WORLD_SIZE=1", Found{Launcher: "HFREDUCE_RANK", WorldSize: 1}},
@@ -52,6 +55,7 @@ func TestDetect(t *testing.T) {
 		{"secret file, no deadline", "HFREDUCE_RANK=0 HFREDUCE_WORLD_SIZE=1 HFREDUCE_INIT_TIMEOUT=-1s HFREDUCE_SECRET_FILE=" + secretFile,
 			Found{Launcher: "HFREDUCE_RANK", WorldSize: 1, Secret: []byte("from file"), Timeout: -time.Second}},
 	}
+	cases = append(cases, detectedUnderMPI()...)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Detect(environment(strings.Fields(c.env)...))
@@ -132,6 +136,8 @@ func TestDetectNoLauncher(t *testing.T) {
 	for env, want := range map[string]string{
 		"":                     "set HFREDUCE_RANK, HFREDUCE_WORLD_SIZE and HFREDUCE_RENDEZVOUS, or start the program with torchrun",
 		"RANK=3 MASTER_ADDR=h": "only these are set: RANK=3 MASTER_ADDR=h",
+		"SLURM_JOB_ID=7 SLURM_PROCID=0 SLURM_NTASKS=4":                  "torchrun, srun or mpirun", // a shell of sbatch
+		"PMI_RANK=0 PMI_SIZE=2":                                         "only these are set: PMI_RANK=0",
 		"RANK=0 WORLD_SIZE=2 MARSV2_RANK=0 MASTER_ADDR=h MASTER_PORT=1": "RANK=0 WORLD_SIZE=2", // counts machines
 	} {
 		_, err := Detect(environment(strings.Fields(env)...))

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hfreduce/hfreduce/hfreduce/internal/hello"
@@ -44,14 +45,31 @@ type joining struct {
 	hub      *hub   // rank 0's
 	wire     *wire  // to the hub
 	list     string // who is missing, as rank 0 said last
+	token    string // what rank 0 adds to the job's id where Config.Meet tells the others
 }
 
 func (j *joining) run(ctx context.Context) (*Session, error) {
+	found := len(j.cfg.Rendezvous) > 0 || j.cfg.WorldSize == 1
+	switch {
+	case found:
+	case j.cfg.Rank == 0:
+		j.token = rand.Text()
+		j.cfg.JobID += j.token
+	default:
+		if err := j.find(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := j.listen(ctx); err != nil {
 		return nil, err
 	}
 	if err := j.introduce(); err != nil {
 		return nil, err
+	}
+	if !found && j.cfg.Rank == 0 {
+		if err := j.tell(ctx); err != nil {
+			return nil, err
+		}
 	}
 	var peers []PeerInfo
 	var err error
@@ -66,10 +84,43 @@ func (j *joining) run(ctx context.Context) (*Session, error) {
 	return newSession(j, peers), nil
 }
 
+// find asks where rank 0 listens, and tell answers: a name that keeps this job apart from others, then rank 0's addresses,
+// loopback last.
+func (j *joining) find(ctx context.Context) error {
+	text, err := j.cfg.Meet(ctx, "")
+	parts := strings.Split(text, ",")
+	if err == nil && len(parts) < 2 {
+		err = fmt.Errorf("rank 0 said %q, which is no address", text)
+	}
+	for i := 1; err == nil && i < len(parts); i++ {
+		parts[i], err = parseAddress(parts[i])
+	}
+	if err != nil {
+		return fmt.Errorf("bootstrap: rank %d: %w", j.cfg.Rank, err)
+	}
+	j.cfg.JobID, j.cfg.Rendezvous = j.cfg.JobID+parts[0], parts[1:]
+	return nil
+}
+
+func (j *joining) tell(ctx context.Context) error {
+	parts := []string{j.token}
+	for _, back := range []bool{false, true} {
+		for _, a := range j.me.addrs {
+			if a.Addr().IsLoopback() == back {
+				parts = append(parts, a.String())
+			}
+		}
+	}
+	if _, err := j.cfg.Meet(ctx, strings.Join(parts, ",")); err != nil {
+		return fmt.Errorf("bootstrap: rank 0: %w", err)
+	}
+	return nil
+}
+
 // listen opens this rank's port.
 func (j *joining) listen(ctx context.Context) (err error) {
 	j.warnOpen()
-	if j.cfg.Rank == 0 && j.cfg.WorldSize > 1 {
+	if j.cfg.Rank == 0 && len(j.cfg.Rendezvous) > 0 && j.cfg.WorldSize > 1 {
 		j.listener, err = j.listenRendezvous(ctx)
 		return err
 	}

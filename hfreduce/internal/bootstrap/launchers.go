@@ -4,6 +4,8 @@ package bootstrap
 
 import (
 	"fmt"
+	"hash/fnv"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -23,6 +25,9 @@ func launchers() []launcher {
 		{"HFREDUCE_RANK", anySet(envRank, envWorldSize), readExplicit},
 		{"torchrun", torchrunPresent, readTorch},
 		{"torch environment", torchEnvironmentPresent, readTorch},
+		{"mpirun", allSet("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), readOpenMPI},
+		{"PMI", allSet("PMI_RANK", "PMI_SIZE", "PMI_FD"), readPMI},
+		{"srun", allSet("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST"), readSlurm},
 	}
 }
 
@@ -34,6 +39,17 @@ func anySet(names ...string) func(func(string) string) bool {
 			}
 		}
 		return false
+	}
+}
+
+func allSet(names ...string) func(func(string) string) bool {
+	return func(getenv func(string) string) bool {
+		for _, n := range names {
+			if getenv(n) == "" {
+				return false
+			}
+		}
+		return true
 	}
 }
 
@@ -72,4 +88,75 @@ func readTorch(v *variables, f *Found) {
 	for i := 1; i <= torchPorts; i++ {
 		f.Rendezvous = append(f.Rendezvous, net.JoinHostPort(host, strconv.Itoa(port+i)))
 	}
+}
+
+// Where a launcher does not say where to meet, but which host rank 0 is on, and each rank can tell the job's name, the ports
+// follow from that: jobPorts of some that the kernel gives nobody by itself.
+const (
+	jobPorts          = 8
+	firstJobPort      = 20000
+	jobPortRange      = 12000
+	loopback          = "127.0.0.1"
+	whereNobodyTells  = "it does not say where rank 0 runs"
+	theOthersVariable = "HFREDUCE_RENDEZVOUS=host:port of rank 0"
+)
+
+// meetAt makes a host of rank 0, and ports that follow from the job's name, the candidates.
+func (f *Found) meetAt(host string) {
+	h := fnv.New32a()
+	io.WriteString(h, f.JobID)
+	for i := range jobPorts {
+		port := firstJobPort + (int(h.Sum32()%jobPortRange)+i)%jobPortRange
+		f.Rendezvous = append(f.Rendezvous, net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+}
+
+// readOpenMPI reads what mpirun of Open MPI sets. It tells where nobody runs; but all ranks may be on one host, and within a
+// job of Slurm's rank 0 is on the job's first.
+func readOpenMPI(v *variables, f *Found) {
+	v.rankAndSize("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", f)
+	f.JobID = fmt.Sprintf("mpirun/%s/%s", v.getenv("PMIX_NAMESPACE"), v.getenv("SLURM_JOB_ID"))
+	switch size, nodes := v.getenv("OMPI_COMM_WORLD_SIZE"), v.getenv("SLURM_JOB_NODELIST"); {
+	case v.getenv(envRendezvous) != "" || f.WorldSize < 2:
+	case v.getenv("OMPI_COMM_WORLD_LOCAL_SIZE") == size:
+		f.meetAt(loopback)
+	case nodes != "":
+		v.meetAtFirst("SLURM_JOB_NODELIST", f)
+	default:
+		v.fault("%s: give mpirun -x %s", whereNobodyTells, theOthersVariable)
+	}
+}
+
+// readPMI reads what launchers with PMI set. They carry a text from rank 0 to the others, so that it may listen anywhere.
+func readPMI(v *variables, f *Found) {
+	v.rankAndSize("PMI_RANK", "PMI_SIZE", f)
+	fd := v.number("PMI_FD", 0, 1<<20)
+	if v.getenv(envRendezvous) == "" && f.WorldSize > 1 && len(v.faults) == 0 {
+		f.Meet = pmiMeeting(fd, f.Rank)
+	}
+}
+
+// readSlurm reads what srun sets for each process of a step: not what a shell of sbatch or salloc has.
+func readSlurm(v *variables, f *Found) {
+	v.rankAndSize("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", f)
+	f.JobID = fmt.Sprintf("srun/%s.%s/%s", v.getenv("SLURM_JOB_ID"), v.getenv("SLURM_STEP_ID"), v.getenv("SLURM_RESTART_COUNT"))
+	switch {
+	case v.getenv(envRendezvous) != "" || f.WorldSize < 2:
+	case v.getenv("SLURM_STEP_NUM_NODES") == "1":
+		f.meetAt(loopback)
+	case f.Rank == 0 && v.getenv("SLURM_NODEID") != "0":
+		v.fault("SLURM_NODEID=%q: rank 0 is not on the step's first node, where the others look for it: give srun --mpi=pmi2, or set %s", v.getenv("SLURM_NODEID"), theOthersVariable)
+	default:
+		v.meetAtFirst("SLURM_STEP_NODELIST", f)
+	}
+}
+
+// meetAtFirst makes the first host of a list the one of rank 0.
+func (v *variables) meetAtFirst(name string, f *Found) {
+	host, err := firstHost(v.getenv(name))
+	if err != nil {
+		v.fault("%s: %w; set %s", name, err, theOthersVariable)
+		return
+	}
+	f.meetAt(host)
 }

@@ -75,6 +75,9 @@ func isLoopback(candidate string) bool {
 
 // allLoopback reports whether the ranks can only meet on one host.
 func allLoopback(candidates []string) bool {
+	if len(candidates) == 0 {
+		return false // not known yet
+	}
 	for _, c := range candidates {
 		if !isLoopback(c) {
 			return false

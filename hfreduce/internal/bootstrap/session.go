@@ -76,6 +76,9 @@ func newSession(j *joining, peers []PeerInfo) *Session {
 	return s
 }
 
+// Identity is what this rank proves itself with on every connection of the job.
+func (s *Session) Identity() hello.Identity { return s.cfg.identity() }
+
 // Listener is this rank's port. On rank 0 it is the rendezvous port.
 func (s *Session) Listener() *hello.Listener { return s.listener }
 
