@@ -71,6 +71,9 @@ func (e *Engine) stalled() *StallError {
 		return err
 	}
 	it := &e.ring[e.head%uint32(e.mem.slots)]
+	if e.stalledFill(it, add); len(err.Needs) > 0 {
+		return err
+	}
 	for i := range it.own {
 		e.stalledShard(it, e.ownShard(i), &it.own[i], add)
 	}
@@ -85,6 +88,23 @@ func (e *Engine) stalled() *StallError {
 		}
 	}
 	return err
+}
+
+// stalledFill adds the ranks that keep the own device from filling an item, with all that it is given together with: it needs
+// slots that they are not through with, or is too far ahead of what they have given. Whose inputs are missing says little then, as
+// all devices of the node may be kept from them.
+func (e *Engine) stalledFill(it *item, add func(rank int, reason Reason)) {
+	if !it.filling || e.device.reached(Open, it.together) {
+		return
+	}
+	slots, ahead := it.together-uint32(e.mem.slots), it.together-e.device.ahead
+	for l, rank := range e.cfg.Layout.Nodes[e.node] {
+		if done := atomic.LoadUint32(e.mem.doneWord(l)); before(done, slots) {
+			add(rank, ForSlot)
+		} else if before(done, ahead) && !e.mem.gave(l, ahead) {
+			add(rank, ForInput)
+		}
+	}
 }
 
 // stalledShard adds the ranks that an own shard waits for.

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -179,6 +180,32 @@ func TestDeviceIsBehindWithWhatItMayDo(t *testing.T) {
 		e.device.raise(Open, c.open)
 		if got := e.deviceBehind(); got != c.want {
 			t.Errorf("%+v with Open %d, results up to %d: behind %t, want %t", c.item, c.open, c.opened-1, got, c.want)
+		}
+	}
+}
+
+// TestHeldDeviceNeedsWhoHoldsIt: a rank whose device may not fill a group yet waits for the ranks that keep it from that, and for
+// nobody who is kept from it as well.
+func TestHeldDeviceNeedsWhoHoldsIt(t *testing.T) {
+	e := newStepped(t, []int{0, 0, 0}, 8, 8192, 1024, true).engines[1]
+	e.head, e.settled, e.next, e.device.ahead = 12, 12, 13, 2
+	e.ring[4] = item{seq: 12, slot: 4, filling: true, together: 13, shards: 3, out: true, own: []Shard{NewShard(true, false, true, 0)}}
+	for name, c := range map[string]struct {
+		done, copied [3]uint32
+		open         uint32
+		want         []Need
+	}{
+		"slots": {[3]uint32{4, 11, 11}, [3]uint32{11, 11, 11}, 12, []Need{{0, ForSlot}}},
+		"ahead": {[3]uint32{10, 11, 9}, [3]uint32{11, 11, 10}, 12, []Need{{2, ForInput}}},
+		"done":  {[3]uint32{11, 11, 11}, [3]uint32{}, 13, []Need{{0, ForInput}, {2, ForInput}}}, // nobody holds it
+	} {
+		for l := range c.done {
+			atomic.StoreUint32(e.mem.doneWord(l), c.done[l])
+			atomic.StoreUint32(e.mem.deviceWord(l, Copied), c.copied[l])
+		}
+		e.device.raise(Open, c.open)
+		if got := e.stalled(); !slices.Equal(got.Needs, c.want) || got.Device != (name == "done") {
+			t.Errorf("%s: needs %v, its device %t; want %v", name, got.Needs, got.Device, c.want)
 		}
 	}
 }
