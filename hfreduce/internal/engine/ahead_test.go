@@ -48,7 +48,8 @@ func TestDevicesFillALittleAhead(t *testing.T) {
 	}
 }
 
-// filling returns what checks that a rank's device may fill an item, and counts the slots that are free beyond it.
+// filling returns what checks that a rank's device may fill up to an item, and that its engine knows what it is given together with,
+// and counts the slots that are free beyond it.
 func (w *stepped) filling(t *testing.T, rank int, held *int) func(n uint32) {
 	e := w.engines[rank]
 	return func(n uint32) {
@@ -56,6 +57,12 @@ func (w *stepped) filling(t *testing.T, rank int, held *int) func(n uint32) {
 		limit := through + uint32(e.mem.slots)
 		if before(limit, n) {
 			t.Fatalf("rank %d: item %d is filled when the slots reach to %d", rank, n, limit)
+		}
+		for seq := e.head; seq != e.next; seq++ { // what is filled now, of what is begun
+			it := &e.ring[seq%uint32(e.mem.slots)]
+			if it.filling && !before(n, seq) && !e.device.reached(Copied, seq) && (before(it.together, n) || it.together-n >= maxGroup) {
+				t.Fatalf("rank %d: item %d, which is filled together with item %d, is taken for one of the group up to item %d", rank, seq, n, it.together)
+			}
 		}
 		if e.localSize == 1 {
 			return

@@ -63,7 +63,11 @@ func TestProgramCanComeToAnEnd(t *testing.T) {
 			if pending[way] > place {
 				t.Fatalf("item %d comes after item %d", place, pending[way]-1)
 			}
-			if place > pending[way] && tr.geometry.mostInGroup(j.Items) > 1 {
+			has := fillsAny
+			if s.Drain {
+				has = drainsAny
+			}
+			if place > pending[way] && has(&tr, &j, pending[way], place-1) {
 				grouped++
 			}
 			pending[way] = place + 1
