@@ -122,9 +122,6 @@ func (t *Transfers) results(runs []Run, r *Route, cut schedule.Item, slot int, p
 // slot returns the slot of an item.
 func (t *Transfers) slot(seq uint32) int { return int(seq % uint32(t.geometry.slots)) }
 
-// Slots returns the number of slots, of which each holds an item.
-func (t *Transfers) Slots() int { return t.geometry.slots }
-
 // FlagAt returns where a word between this rank and its device lies in the segment.
 func (t *Transfers) FlagAt(f DeviceFlag) int64 {
 	at := t.geometry.device + int64(t.local)*2*line
