@@ -122,8 +122,8 @@ func newGPUWorldOf(t testing.TB, nodeOf []int, o Options, bytes int64) ([]*Comm,
 	return newWorld(t, nodeOf, o), ranks
 }
 
-// smallDeviceChunks make short buffers go through the whole ring several times.
-var smallDeviceChunks = Options{ChunkBytes: 4096, Slots: 4, DeviceChunkBytes: 4096, DeviceSlots: 4}
+// smallDeviceChunks make short buffers go through the whole ring several times, and GPUs get chunks in groups.
+var smallDeviceChunks = Options{ChunkBytes: 4096, Slots: 4, DeviceChunkBytes: 4096, DeviceSlots: 8}
 
 // room returns device memory.
 func (g *gpuRank) room(bytes int) (cuda.Ptr, error) {

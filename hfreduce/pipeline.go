@@ -65,7 +65,7 @@ const (
 	treeChunkUnit    = 16 << 10
 )
 
-// In a communicator made for GPUs the chunk grows with the buffer. What a chunk costs (7 us of calls, 5 us between two
+// In a communicator made for GPUs the chunk grows with the buffer. What a chunk costs (4-9 us of calls, 5 us between two
 // copies) against how long the pipeline takes to fill (some chunks) has its optimum near the root of the buffer's size. The
 // processor adds faster what was copied a moment ago, so more than DeviceChunkBytes makes it slower again, though the call
 // would be shorter. Measured in docs/performance.md.
