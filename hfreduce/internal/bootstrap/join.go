@@ -5,6 +5,8 @@ package bootstrap
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,7 +47,7 @@ type joining struct {
 	hub      *hub   // rank 0's
 	wire     *wire  // to the hub
 	list     string // who is missing, as rank 0 said last
-	token    string // what rank 0 adds to the job's id where Config.Meet tells the others
+	token    string // where Config.Meet tells the others where rank 0 is, and this
 }
 
 func (j *joining) run(ctx context.Context) (*Session, error) {
@@ -54,7 +56,7 @@ func (j *joining) run(ctx context.Context) (*Session, error) {
 	case found:
 	case j.cfg.Rank == 0:
 		j.token = rand.Text()
-		j.cfg.JobID += j.token
+		j.keepApart()
 	default:
 		if err := j.find(ctx); err != nil {
 			return nil, err
@@ -84,8 +86,7 @@ func (j *joining) run(ctx context.Context) (*Session, error) {
 	return newSession(j, peers), nil
 }
 
-// find asks where rank 0 listens, and tell answers: a name that keeps this job apart from others, then rank 0's addresses,
-// loopback last.
+// find asks where rank 0 listens, and tell answers: a word that nobody else knows, then rank 0's addresses, loopback last.
 func (j *joining) find(ctx context.Context) error {
 	text, err := j.cfg.Meet(ctx, "")
 	parts := strings.Split(text, ",")
@@ -98,8 +99,19 @@ func (j *joining) find(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bootstrap: rank %d: %w", j.cfg.Rank, err)
 	}
-	j.cfg.JobID, j.cfg.Rendezvous = j.cfg.JobID+parts[0], parts[1:]
+	j.token, j.cfg.Rendezvous = parts[0], parts[1:]
+	j.keepApart()
 	return nil
+}
+
+// keepApart keeps the job apart from others by what only its ranks know. They prove themselves with it, too, unless they have been
+// given something for that.
+func (j *joining) keepApart() {
+	name := sha256.Sum256([]byte("hfreduce job " + j.token))
+	j.cfg.JobID += hex.EncodeToString(name[:8])
+	if len(j.cfg.Secret) == 0 && j.cfg.TLS == nil {
+		j.cfg.Secret = []byte(j.token)
+	}
 }
 
 func (j *joining) tell(ctx context.Context) error {

@@ -4,6 +4,7 @@ package bootstrap
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -173,12 +174,12 @@ func TestJoinByPMI(t *testing.T) {
 		s, cfgs := newPMI(3), make([]Config, 3)
 		for rank := range cfgs {
 			cfgs[rank] = job(t, 3).rankOf(rank)
-			cfgs[rank].Rendezvous, cfgs[rank].Meet = nil, pmiMeeting(s.process(t), rank)
+			cfgs[rank].Rendezvous, cfgs[rank].Secret, cfgs[rank].Meet = nil, nil, pmiMeeting(s.process(t), rank)
 		}
 		ss := sessions(t, joinAll(t.Context(), cfgs...))
 		mustExchange(t, ss, name, []int{0, 1, 2})
-		if a, b := ss[0].Identity(), ss[2].Identity(); a.JobID != b.JobID || a.JobID == t.Name() {
-			t.Errorf("jobs %q and %q", a.JobID, b.JobID)
+		if a, b := ss[0].Identity(), ss[2].Identity(); a.JobID != b.JobID || a.JobID == t.Name() || len(a.Secret) == 0 || !bytes.Equal(a.Secret, b.Secret) {
+			t.Errorf("jobs %q and %q, with secrets of %d and %d bytes, equal: %t", a.JobID, b.JobID, len(a.Secret), len(b.Secret), bytes.Equal(a.Secret, b.Secret))
 		}
 		ports = append(ports, ss[0].Identity().JobID)
 		s.mu.Lock()
