@@ -35,5 +35,5 @@
 // again, so a restarted process can take its place.
 //
 // Read on: config.go, join.go, hub.go (rank 0's side), session.go (every rank's side), cases.go and roll.go (verdicts, who
-// goes on), env.go (launchers).
+// goes on), env.go, launchers.go and pmi.go (launchers).
 package bootstrap
