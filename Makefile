@@ -30,6 +30,30 @@ help: ## print this list
 build: ## the program: bin/hfreduce (GOOS, GOARCH as you like; CGO_ENABLED=0: static, and without CUDA and RDMA)
 	$(GO) build $(BUILDFLAGS) -o bin/hfreduce ./cmd/hfreduce
 
+# The library for C programs. Its name says which of its versions fit together.
+SONAME := libhfreduce.so.0
+.PHONY: lib
+lib: ## the library for C, with its header: bin/lib, bin/include (docs/c-api.md)
+	mkdir -p bin/lib bin/include
+	CGO_ENABLED=1 $(GO) build $(BUILDFLAGS) -buildmode=c-shared -o bin/lib/$(SONAME) \
+		-ldflags "-s -extldflags '-Wl,--version-script=$(CURDIR)/cmd/libhfreduce/libhfreduce.map -Wl,-soname,$(SONAME)'" ./cmd/libhfreduce
+	rm -f bin/lib/libhfreduce.so.h
+	ln -sf $(SONAME) bin/lib/libhfreduce.so
+	cp cmd/libhfreduce/hfreduce.h bin/include/
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+.PHONY: install
+install: build lib ## the program, the library, its header and a file for pkg-config, below PREFIX (/usr/local); DESTDIR comes before it
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 755 bin/hfreduce $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 bin/include/hfreduce.h $(DESTDIR)$(PREFIX)/include/
+	install -m 755 bin/lib/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libhfreduce.so
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: hfreduce' 'Description: allreduce for GPU training nodes' \
+		"Version: $$(bin/hfreduce version | sed -n '1s/^hfreduce v*//p')" 'Libs: -L$${prefix}/lib -lhfreduce' 'Cflags: -I$${prefix}/include' \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/hfreduce.pc
+
 .PHONY: bench
 bench: build ## build, then sum 8 B to 64 MiB over 4 ranks on 2 virtual nodes, verified
 	bin/hfreduce bench -np 4 --nodes 2 -b 8 -e 64M -f 2
