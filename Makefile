@@ -41,6 +41,11 @@ lib: ## the library for C, with its header: bin/lib, bin/include (docs/c-api.md)
 	ln -sf $(SONAME) bin/lib/libhfreduce.so
 	cp cmd/libhfreduce/hfreduce.h bin/include/
 
+.PHONY: wheel
+wheel: lib ## the Python package with the library: bin/hfreduce-*.whl
+	rm -f bin/hfreduce-*.whl
+	$${PYTHON:-python3} python/make_wheel.py bin/lib/$(SONAME) bin
+
 PREFIX  ?= /usr/local
 DESTDIR ?=
 .PHONY: install
@@ -108,6 +113,11 @@ test-fakecuda: ## the fake of CUDA that tests use: plain, and with gcc's sanitiz
 .PHONY: test-netns
 test-netns: ## ranks on hosts that are network namespaces: lost hosts, cut paths, bad networks (root, iproute2)
 	HFREDUCE_TEST_NETNS=1 HFREDUCE_TEST_REQUIRE=$${HFREDUCE_TEST_REQUIRE:-netns} $(GO) test -run Netns -parallel 6 -timeout 3m $(TESTFLAGS) ./hfreduce
+
+.PHONY: test-python
+test-python: lib ## the Python package, DistributedDataParallel's hook included (Debian: root installs numpy and torch; else PYTHON=...)
+	HFREDUCE_TEST_REQUIRE=$${HFREDUCE_TEST_REQUIRE:-python} HFREDUCE_LIBRARY=$(CURDIR)/bin/lib/$(SONAME) \
+		PYTHONDONTWRITEBYTECODE=1 testdata/python/with-torch -m unittest discover -s python/tests
 
 .PHONY: test-launchers
 test-launchers: ## the program under MPICH's, Open MPI's and Slurm's launchers (Debian, root: it installs them, and starts a Slurm)

@@ -41,6 +41,7 @@ func Features() map[string]string {
 		"netem":     "the kernel's network emulator (sch_netem) and tc",
 		"netns":     "the right to make network namespaces (root) and iproute2, and HFREDUCE_TEST_NETNS=1 (make test-netns)",
 		"numa":      "a kernel with NUMA memory policies, and CAP_SYS_NICE in a container",
+		"python":    "numpy and torch (make test-python)",
 		"rdmabed":   "the virtual machine of testdata/rdmavm (make test-rdma)",
 		"tools":     "the program that the test says, on the PATH",
 		"verbs":     "an RDMA device and libibverbs",

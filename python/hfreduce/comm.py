@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Communicators and requests."""
+
+import ctypes
+
+from ._library import FORGET, HOST, IN_PROGRESS, Info, Invalid, Options, check, library
+from ._memory import memory
+
+OPS = {"sum": 0, "prod": 1, "max": 2, "min": 3, "avg": 4}
+
+
+def _op(name):
+    if name not in OPS:
+        raise Invalid(f"hfreduce: op {name!r} is none of {', '.join(OPS)}")
+    return OPS[name]
+
+
+def _milliseconds(seconds):
+    """hfreduce.h's milliseconds: None is the default, a negative number none."""
+    return 0 if seconds is None else max(-1, round(seconds * 1000)) or 1
+
+
+class Request:
+    """A collective that was started. Its arrays belong to it until it is done."""
+
+    def __init__(self, handle, arrays):
+        self._handle, self._arrays = handle, arrays
+
+    def wait(self, timeout=None):
+        """Waits, for so many seconds or for ever, and reports whether it is done; raises what it failed with."""
+        if self._handle is None:
+            return True
+        status = library.hfr_wait(self._handle, -1 if timeout is None else max(0, round(timeout * 1000)))
+        if status == IN_PROGRESS:
+            return False
+        self._handle = self._arrays = None
+        check(status)
+        return True
+
+    def done(self):
+        """Whether it is done; raises what it failed with."""
+        return self.wait(0)
+
+
+class Comm:
+    """One rank's end of a group of ranks. What is not given is from the environment: HFREDUCE_..., torchrun, srun, mpirun.
+
+    Collectives take numpy arrays, torch tensors (on GPUs in the order of the current stream) and buffers, all contiguous. Without
+    recv they work in place. Each has a form with _async, which returns a Request; with forget, for tensors on a GPU, there is none:
+    what the stream is given next sees the result.
+
+    Timeouts are in seconds; negative: none. init_timeout bounds the meeting, timeout a collective that makes no progress.
+    """
+
+    def __init__(self, rank=0, world_size=0, rendezvous=None, job_id=None, node=None, transport=None, cuda=None, init_timeout=None, timeout=None):
+        text = lambda s: s.encode() if s is not None else None  # noqa: E731
+        options = Options(
+            ctypes.sizeof(Options), rank, world_size, text(rendezvous), text(job_id), text(node), text(transport), text(cuda),
+            _milliseconds(init_timeout), _milliseconds(timeout),
+        )
+        handle = ctypes.c_uint64()
+        check(library.hfr_init(ctypes.byref(options), ctypes.byref(handle)))
+        self._take(handle)
+
+    @classmethod
+    def _of(cls, handle):
+        comm = cls.__new__(cls)
+        comm._take(handle)
+        return comm
+
+    def _take(self, handle):
+        self._handle, info = handle.value, Info()
+        check(library.hfr_get_info(self._handle, ctypes.byref(info)))
+        self.rank, self.world_size = info.rank, info.world_size
+        self.local_rank, self.local_size = info.local_rank, info.local_size
+        self.node, self.nodes = info.node, info.nodes
+
+    def __repr__(self):
+        return f"<hfreduce.Comm rank {self.rank} of {self.world_size}, node {self.node} of {self.nodes}>"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            self.abort(f"{kind.__name__} on rank {self.rank}")
+            try:
+                self.close()
+            except Exception:  # the first one counts
+                pass
+            return
+        self.close()
+
+    def close(self):
+        """Ends the communicator, with what was started on it. All ranks call it. A second call does nothing."""
+        handle, self._handle = self._handle, 0
+        if handle:
+            check(library.hfr_close(handle))
+
+    def abort(self, why):
+        """Breaks the communicator on all ranks at once; every rank gets to read why."""
+        check(library.hfr_abort(self._handle, str(why).encode()))
+
+    def split(self, color, key=0):
+        """A communicator of the ranks with the same color, in the order of key, then rank; None for a color of None."""
+        handle = ctypes.c_uint64()
+        check(library.hfr_split(self._handle, -1 if color is None else color, key, ctypes.byref(handle)))
+        return Comm._of(handle) if handle.value else None
+
+    def shrink(self):
+        """A communicator of the ranks that are left of a broken one; those call it."""
+        handle = ctypes.c_uint64()
+        check(library.hfr_shrink(self._handle, ctypes.byref(handle)))
+        return Comm._of(handle)
+
+    def barrier(self):
+        """Returns when all ranks have called it."""
+        check(library.hfr_barrier(self._handle))
+
+    def allreduce(self, send, recv=None, op="sum"):
+        """Reduces send over all ranks into recv on every rank."""
+        self._allreduce(send, recv, op, None)
+
+    def allreduce_async(self, send, recv=None, op="sum", forget=False):
+        """Starts allreduce."""
+        return self._start(self._allreduce, forget, send, recv, op)
+
+    def _allreduce(self, send, recv, op, request):
+        s, r = self._pair(send, recv)
+        self._same(s, r, 1, 1)
+        check(library.hfr_allreduce(self._handle, s.address, r.address, s.count, s.dtype, _op(op), s.stream, request))
+        return s, r
+
+    def reduce(self, send, recv=None, op="sum", root=0):
+        """Reduces send over all ranks into recv on rank root; on others recv is not used."""
+        self._reduce(send, recv, op, root, None)
+
+    def reduce_async(self, send, recv=None, op="sum", root=0, forget=False):
+        """Starts reduce."""
+        return self._start(self._reduce, forget, send, recv, op, root)
+
+    def _reduce(self, send, recv, op, root, request):
+        s, r = self._pair(send, recv) if self.rank == root else (memory(send, False),) * 2
+        self._same(s, r, 1, 1)
+        check(library.hfr_reduce(self._handle, s.address, r.address, s.count, s.dtype, _op(op), root, s.stream, request))
+        return s, r
+
+    def broadcast(self, array, root=0):
+        """Copies the array of rank root to all ranks' arrays."""
+        self._broadcast(array, root, None)
+
+    def broadcast_async(self, array, root=0, forget=False):
+        """Starts broadcast."""
+        return self._start(self._broadcast, forget, array, root)
+
+    def _broadcast(self, array, root, request):
+        a = memory(array, self.rank != root)
+        check(library.hfr_broadcast(self._handle, a.address, a.address, a.count, a.dtype, root, a.stream, request))
+        return (a,)
+
+    def reduce_scatter(self, send, recv, op="sum"):
+        """Reduces send, which has a block for each rank, and leaves each rank its block in recv."""
+        self._reduce_scatter(send, recv, op, None)
+
+    def reduce_scatter_async(self, send, recv, op="sum", forget=False):
+        """Starts reduce_scatter."""
+        return self._start(self._reduce_scatter, forget, send, recv, op)
+
+    def _reduce_scatter(self, send, recv, op, request):
+        s, r = self._pair(send, recv)
+        self._same(s, r, 1, self.world_size)
+        check(library.hfr_reduce_scatter(self._handle, s.address, r.address, r.count, s.dtype, _op(op), s.stream, request))
+        return s, r
+
+    def all_gather(self, send, recv):
+        """Puts all ranks' send into recv, one after the other, on every rank."""
+        self._all_gather(send, recv, None)
+
+    def all_gather_async(self, send, recv, forget=False):
+        """Starts all_gather."""
+        return self._start(self._all_gather, forget, send, recv)
+
+    def _all_gather(self, send, recv, request):
+        s, r = self._pair(send, recv)
+        self._same(s, r, self.world_size, 1)
+        check(library.hfr_all_gather(self._handle, s.address, r.address, s.count, s.dtype, s.stream, request))
+        return s, r
+
+    @staticmethod
+    def _pair(send, recv):
+        if recv is None or recv is send:
+            m = memory(send, True)
+            return m, m
+        return memory(send, False), memory(recv, True)
+
+    @staticmethod
+    def _same(s, r, times_send, times_recv):
+        """Checks that two memories fit together: send's count and recv's, each that many times."""
+        if s.dtype != r.dtype or s.count * times_send != r.count * times_recv or (s.stream is HOST) != (r.stream is HOST):
+            raise Invalid(f"hfreduce: send has {s.count} elements and recv {r.count}, which must be of one type and place, and {times_recv} to {times_send}")
+
+    @staticmethod
+    def _start(call, forget, *arguments):
+        if forget:
+            if memory(arguments[0], False).stream is HOST:
+                raise Invalid("hfreduce: forget is for tensors on a GPU: only a stream keeps memory until the collective is done")
+            call(*arguments, FORGET)
+            return None
+        handle = ctypes.c_uint64()
+        arrays = call(*arguments, ctypes.byref(handle))
+        return Request(handle.value, arrays)
