@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +162,24 @@ func TestOnePassBytesNone(t *testing.T) {
 	o := Options{WorldSize: 1}
 	if _, err := o.resolve(func(name string) string { return map[string]string{"HFREDUCE_ONE_PASS_BYTES": "-1"}[name] }); err == nil {
 		t.Error("a negative variable is taken")
+	}
+}
+
+// Where a launcher tells the rank and the program where to meet, the launcher need not know that.
+func TestRendezvousBesideLauncher(t *testing.T) {
+	for _, env := range []map[string]string{
+		{"HFREDUCE_RANK": "1", "HFREDUCE_WORLD_SIZE": "4"},
+		{"RANK": "1", "WORLD_SIZE": "4"},
+		{"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"},
+		{"PMI_RANK": "1", "PMI_SIZE": "4", "PMI_FD": "3"},
+		{"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NODELIST": "n["},
+		{"HFREDUCE_RANK": "1", "HFREDUCE_WORLD_SIZE": "4", "HFREDUCE_RENDEZVOUS": "elsewhere:1"},
+	} {
+		o := Options{Rendezvous: "host:7"}
+		found, err := o.resolve(func(name string) string { return env[name] })
+		if err != nil || o.Rank != 1 || o.WorldSize != 4 || !slices.Equal(found.Rendezvous, []string{"host:7"}) || found.Meet != nil {
+			t.Errorf("%v: rank %d of %d, at %v, %v", env, o.Rank, o.WorldSize, found.Rendezvous, err)
+		}
 	}
 }
 

@@ -135,7 +135,12 @@ func (o *Options) fromEnvironment(getenv func(string) string) (found bootstrap.F
 	if o.WorldSize == 0 && o.Rank == 0 {
 		read = bootstrap.Detect
 	}
-	found, foundErr := read(getenv)
+	found, foundErr := read(func(name string) string {
+		if name == "HFREDUCE_RENDEZVOUS" && o.Rendezvous != "" {
+			return "localhost:1" // the field wins, below: what it has is not missing
+		}
+		return getenv(name)
+	})
 	if found.Launcher != "" { // before the faults, which are to name this rank
 		o.Rank, o.WorldSize = found.Rank, found.WorldSize
 	}
