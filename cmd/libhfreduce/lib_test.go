@@ -38,7 +38,7 @@ var built = sync.OnceValues(func() (string, error) {
 	flags := fmt.Sprintf("-extldflags '-Wl,--version-script=%s/libhfreduce.map -Wl,-soname,libhfreduce.so.0'", folder)
 	for _, args := range [][]string{
 		{"go", "build", "-buildmode=c-shared", "-ldflags", flags, "-o", lib, "."},
-		{"gcc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I.", "-o", filepath.Join(dir, "conform"), "testdata/conform.c", lib, "-ldl", "-Wl,-rpath,$ORIGIN"},
+		{"gcc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I.", "-o", filepath.Join(dir, "conform"), "testdata/conform.c", lib, "-ldl", "-pthread", "-Wl,-rpath,$ORIGIN"},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")

@@ -18,13 +18,19 @@ enum { TEXT = 4096 };
 // The thread's text: a pointer, as the C library has little room for thread-local memory of what is loaded late, and Go's code
 // demands that all of the library's lies there.
 static _Thread_local char *text;
-static pthread_key_t texts; // frees it when the thread ends
+static pthread_key_t texts; // tells when the thread ends
 static atomic_int forked;
+
+// thread_ends frees it. What else ends with the thread may still call, and gets room anew.
+static void thread_ends(void *room_of_it) {
+	text = NULL;
+	free(room_of_it);
+}
 
 static void in_child(void) { atomic_store(&forked, 1); }
 
 __attribute__((constructor)) static void loaded(void) {
-	pthread_key_create(&texts, free);
+	pthread_key_create(&texts, thread_ends);
 	pthread_atfork(NULL, NULL, in_child);
 }
 

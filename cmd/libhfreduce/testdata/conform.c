@@ -6,6 +6,7 @@
 #include "hfreduce.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,30 @@ static void bad_arguments(hfr_comm comm) {
 	CHECK(strlen(hfr_version()) > 0);
 }
 
+static void at_end(void *text) {
+	CHECK(!strcmp(hfr_last_error(), ""));
+	FAILS(hfr_barrier(7654321), HFR_ERR_INVALID, "7654321");
+	CHECK(!strcmp(text, "kept"));
+	free(text);
+}
+
+static pthread_key_t end_of_thread;
+
+static void *fails_in_thread(void *text) {
+	FAILS(hfr_barrier(0), HFR_ERR_INVALID, "0 is no hfr_comm");
+	pthread_setspecific(end_of_thread, text);
+	return NULL;
+}
+
+// Destructors of a thread's own values may call, too, after the library's has run.
+static void at_the_end_of_a_thread(void) {
+	pthread_t thread;
+	FAILS(hfr_barrier(123), HFR_ERR_INVALID, "123");
+	CHECK(pthread_key_create(&end_of_thread, at_end) == 0);
+	CHECK(pthread_create(&thread, NULL, fails_in_thread, strcpy(calloc(1, 4096), "kept")) == 0 && pthread_join(thread, NULL) == 0);
+	CHECK(strstr(hfr_last_error(), "123"));
+}
+
 static void in_a_forked_child(hfr_comm comm) {
 	pid_t child = fork();
 	if (child == 0) {
@@ -222,6 +247,7 @@ int main(int argc, char **argv) {
 		memory(comm);
 		parts(comm);
 		bad_arguments(comm);
+		at_the_end_of_a_thread();
 		in_a_forked_child(comm);
 	} else if (!strcmp(mode, "abort")) {
 		after_abort(comm);
