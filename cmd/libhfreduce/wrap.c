@@ -87,7 +87,10 @@ hfr_status hfr_init(const hfr_options *options, hfr_comm *comm) {
 	if (options) {
 		if (options->size < offsetof(hfr_options, rendezvous) || options->size > 4096)
 			return fail(HFR_ERR_INVALID, "hfr_init: options->size is not sizeof(hfr_options)");
-		memcpy(&all, options, options->size < sizeof all ? options->size : sizeof all); // of an older or newer header
+		for (size_t i = sizeof all; i < options->size; i++) // of a newer header
+			if (((const char *)options)[i])
+				return fail(HFR_ERR_INVALID, "hfr_init: options has a field that this version of the library does not know");
+		memcpy(&all, options, options->size < sizeof all ? options->size : sizeof all);
 	}
 	return GO(hfrgo_init, &all, comm);
 }

@@ -127,6 +127,10 @@ static void bad_arguments(hfr_comm comm) {
 	hfr_comm other = 1;
 	FAILS(hfr_init(&none, &other), HFR_ERR_INVALID, "sizeof(hfr_options)");
 	CHECK(other == 0);
+	struct { hfr_options known; int64_t unknown; } newer = { { .size = sizeof newer, .rank = 4, .world_size = 2 }, 1 };
+	FAILS(hfr_init(&newer.known, &other), HFR_ERR_INVALID, "does not know");
+	newer.unknown = 0;
+	FAILS(hfr_init(&newer.known, &other), HFR_ERR_INVALID, "rank 4");
 	hfr_options faulty = { .size = sizeof faulty, .rank = 4, .world_size = 2, .rendezvous = "127.0.0.1:1" };
 	FAILS(hfr_init(&faulty, &other), HFR_ERR_INVALID, "rank 4");
 	FAILS(hfr_allreduce(0, &x, &y, 1, HFR_FLOAT32, HFR_SUM, HFR_HOST, NULL), HFR_ERR_INVALID, "0 is no hfr_comm");
