@@ -63,7 +63,8 @@ func goString(s *C.char) string {
 }
 
 func milliseconds(ms C.int64_t) time.Duration {
-	return time.Duration(min(int64(ms), math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	return time.Duration(max(-1, min(int64(ms), most))) * time.Millisecond
 }
 
 //export hfrgo_init

@@ -9,6 +9,7 @@ import (
 	"context"
 	"debug/elf"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -115,6 +116,18 @@ func TestLostRankFromC(t *testing.T) { run(t, "lost", 4, []int{1}) }
 func TestGPUFromC(t *testing.T) {
 	fakecuda.NeedFake(t)
 	run(t, "gpu", 2, nil)
+}
+
+// TestMilliseconds: no number of C's turns into another meaning.
+func TestMilliseconds(t *testing.T) {
+	for _, c := range []struct{ got, want time.Duration }{
+		{milliseconds(0), 0}, {milliseconds(1500), 1500 * time.Millisecond}, {milliseconds(-1), -time.Millisecond},
+		{milliseconds(math.MinInt64), -time.Millisecond}, {milliseconds(math.MaxInt64), math.MaxInt64 / time.Millisecond * time.Millisecond},
+	} {
+		if c.got != c.want {
+			t.Errorf("%v, want %v", c.got, c.want)
+		}
+	}
 }
 
 // TestSymbols: the library shows what the header declares, the map lists the same, and it needs the C library alone.
