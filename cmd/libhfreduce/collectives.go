@@ -105,23 +105,26 @@ func buffers(c *hfreduce.Comm, k *C.struct_hfr_call) (dst, src hfreduce.Buffer, 
 		recv *= int(world)
 	}
 	if sends {
-		if src, err = buffer("send", k.send, send, d, k.stream); err != nil {
+		if src, err = buffer("send", &k.send, send, d, k.stream); err != nil {
 			return dst, src, err
 		}
 	}
 	if receives {
-		dst, err = buffer("recv", k.recv, recv, d, k.stream)
+		dst, err = buffer("recv", &k.recv, recv, d, k.stream)
 	}
 	return dst, src, err
 }
 
-// buffer returns memory of C's.
-func buffer(name string, p unsafe.Pointer, count int, d hfreduce.DataType, stream C.uint64_t) (hfreduce.Buffer, error) {
+// buffer returns memory of C's. What C gives for no elements, or of a GPU, may be any number, such as 1, which Go's runtime takes
+// for a fault where it finds it in a pointer: so only what is read becomes one.
+func buffer(name string, p *unsafe.Pointer, count int, d hfreduce.DataType, stream C.uint64_t) (hfreduce.Buffer, error) {
 	switch {
-	case p == nil && count > 0:
+	case count == 0:
+		return hfreduce.Bytes(nil, d), nil
+	case uintptr(*p) == 0:
 		return hfreduce.Buffer{}, fmt.Errorf("%w: %s is NULL", hfreduce.ErrInvalid, name)
 	case stream == C.HFR_CALL_HOST:
-		return hfreduce.Bytes(unsafe.Slice((*byte)(p), count*d.Size()), d), nil
+		return hfreduce.Bytes(unsafe.Slice((*byte)(*p), count*d.Size()), d), nil
 	}
-	return hfreduce.Device(cuda.Ptr(uintptr(p)), count, d, cuda.Stream(stream)), nil
+	return hfreduce.Device(cuda.Ptr(uintptr(*p)), count, d, cuda.Stream(stream)), nil
 }

@@ -151,10 +151,10 @@ func hfrgo_alloc(n C.hfr_comm, bytes C.size_t, out *unsafe.Pointer, text *C.char
 }
 
 //export hfrgo_free
-func hfrgo_free(n C.hfr_comm, memory unsafe.Pointer, text *C.char, size C.size_t) C.hfr_status {
+func hfrgo_free(n C.hfr_comm, memory C.uintptr_t, text *C.char, size C.size_t) C.hfr_status {
 	c, err := comms.get(uint64(n))
-	if err == nil && memory != nil {
-		err = c.free(memory)
+	if err == nil && memory != 0 {
+		err = c.free(uintptr(memory))
 	}
 	return status(err, text, size)
 }

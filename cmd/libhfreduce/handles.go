@@ -57,7 +57,7 @@ func (t *table[T]) remove(n uint64) bool {
 type comm struct {
 	*hfreduce.Comm
 	mu     sync.Mutex
-	memory map[unsafe.Pointer]*hfreduce.Memory
+	memory map[uintptr]*hfreduce.Memory // by address: what C gives back may be anything, and a pointer of Go's must not
 }
 
 // A library of C functions has no other place for what they refer to.
@@ -76,20 +76,20 @@ func (c *comm) alloc(bytes int64) (unsafe.Pointer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.memory == nil {
-		c.memory = map[unsafe.Pointer]*hfreduce.Memory{}
+		c.memory = map[uintptr]*hfreduce.Memory{}
 	}
-	c.memory[p] = m
+	c.memory[uintptr(p)] = m
 	return p, nil
 }
 
 // free gives it back.
-func (c *comm) free(p unsafe.Pointer) error {
+func (c *comm) free(p uintptr) error {
 	c.mu.Lock()
 	m := c.memory[p]
 	delete(c.memory, p)
 	c.mu.Unlock()
 	if m == nil {
-		return fmt.Errorf("%w: hfr_free: %p is not from hfr_alloc of this communicator", hfreduce.ErrInvalid, p)
+		return fmt.Errorf("%w: hfr_free: %#x is not from hfr_alloc of this communicator", hfreduce.ErrInvalid, p)
 	}
 	return m.Free()
 }

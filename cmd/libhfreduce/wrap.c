@@ -126,7 +126,7 @@ hfr_status hfr_alloc(hfr_comm comm, size_t bytes, void **memory) {
 	return GO(hfrgo_alloc, comm, bytes, memory);
 }
 
-hfr_status hfr_free(hfr_comm comm, void *memory) { return GO(hfrgo_free, comm, memory); }
+hfr_status hfr_free(hfr_comm comm, void *memory) { return GO(hfrgo_free, comm, (uintptr_t)memory); }
 
 static hfr_status collective(struct hfr_call *call, hfr_request *request) {
 	hfr_request unused;

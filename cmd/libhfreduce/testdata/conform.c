@@ -141,6 +141,8 @@ static void bad_arguments(hfr_comm comm) {
 	FAILS(hfr_allreduce(comm, &x, &y, 1, HFR_FLOAT32, (hfr_op)5, HFR_HOST, NULL), HFR_ERR_INVALID, "5 is no hfr_op");
 	FAILS(hfr_allreduce(comm, &x, &y, SIZE_MAX / 4, HFR_FLOAT32, HFR_SUM, HFR_HOST, NULL), HFR_ERR_INVALID, "elements");
 	FAILS(hfr_broadcast(comm, &x, &y, 1, HFR_FLOAT32, 99, HFR_HOST, NULL), HFR_ERR_INVALID, "99");
+	FAILS(hfr_free(comm, (void *)1), HFR_ERR_INVALID, "0x1 is not from hfr_alloc");
+	OK(hfr_allreduce(comm, (void *)4, (void *)4, 0, HFR_FLOAT32, HFR_SUM, HFR_HOST, NULL)); // as empty slices of Rust are
 	FAILS(hfr_wait(12345678, 0), HFR_ERR_INVALID, "is no hfr_request");
 	CHECK(!strcmp(hfr_status_name(HFR_ERR_PEER_LOST), "HFR_ERR_PEER_LOST") && !strcmp(hfr_status_name((hfr_status)99), "no hfr_status"));
 	CHECK(strlen(hfr_version()) > 0);
