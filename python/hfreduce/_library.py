@@ -123,12 +123,19 @@ class _Library:
 library = _Library()
 
 
+def failure(status):
+    """The exception of an hfr_status that this thread got last, None for HFR_OK."""
+    if status == 0:
+        return None
+    text = library.hfr_last_error().decode(errors="replace")
+    return ERRORS.get(status, Error)(text)
+
+
 def check(status):
     """Raises the exception of an hfr_status."""
-    if status == 0:
-        return
-    text = library.hfr_last_error().decode(errors="replace")
-    raise ERRORS.get(status, Error)(text)
+    error = failure(status)
+    if error is not None:
+        raise error
 
 
 def version():

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Communicators and requests."""
 
+import collections
 import ctypes
+import math
 
-from ._library import FORGET, HOST, IN_PROGRESS, Info, Invalid, Options, check, library
+from ._library import FORGET, HOST, IN_PROGRESS, Info, Invalid, Options, check, failure, library
 from ._memory import memory
 
 OPS = {"sum": 0, "prod": 1, "max": 2, "min": 3, "avg": 4}
@@ -16,25 +18,53 @@ def _op(name):
 
 
 def _milliseconds(seconds):
-    """hfreduce.h's milliseconds: None is the default, a negative number none."""
-    return 0 if seconds is None else max(-1, round(seconds * 1000)) or 1
+    """hfreduce.h's milliseconds, in which a negative number is no bound."""
+    ms = seconds * 1000
+    return -1 if ms < 0 or ms >= 1 << 62 else math.ceil(ms)
+
+
+# The arrays of what was started and may not be done, by handle: the library works on them also when nobody keeps the Request. It
+# does so at the interpreter's end, too, which is why the dictionary is never freed.
+_arrays = {}
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_arrays))
+_dropped = collections.deque()  # handles of those that nobody kept
+
+
+def _sweep(most):
+    """Lets go of the arrays of dropped requests that are done, having looked at so many."""
+    for _ in range(min(most, len(_dropped))):
+        try:
+            handle = _dropped.popleft()
+        except IndexError:  # another thread's
+            return
+        if library.hfr_wait(handle, 0) == IN_PROGRESS:
+            _dropped.append(handle)
+        else:
+            _arrays.pop(handle, None)
 
 
 class Request:
-    """A collective that was started. Its arrays belong to it until it is done."""
+    """A collective that was started. Its arrays belong to it until it is done, also if the Request itself is not kept."""
 
     def __init__(self, handle, arrays):
-        self._handle, self._arrays = handle, arrays
+        _arrays[handle] = arrays
+        self._handle, self._failure = handle, None
+
+    def __del__(self, drop=_dropped.append):
+        if self._handle is not None:
+            drop(self._handle)  # and no more: this may run anywhere
 
     def wait(self, timeout=None):
         """Waits, for so many seconds or for ever, and reports whether it is done; raises what it failed with."""
-        if self._handle is None:
-            return True
-        status = library.hfr_wait(self._handle, -1 if timeout is None else max(0, round(timeout * 1000)))
-        if status == IN_PROGRESS:
-            return False
-        self._handle = self._arrays = None
-        check(status)
+        if self._handle is not None:
+            status = library.hfr_wait(self._handle, -1 if timeout is None else _milliseconds(max(0, timeout)))
+            if status == IN_PROGRESS:
+                return False
+            self._failure = failure(status)
+            _arrays.pop(self._handle, None)
+            self._handle = None
+        if self._failure is not None:
+            raise type(self._failure)(*self._failure.args)  # a new one for each call, as it keeps the frames that it went through
         return True
 
     def done(self):
@@ -56,7 +86,7 @@ class Comm:
         text = lambda s: s.encode() if s is not None else None  # noqa: E731
         options = Options(
             ctypes.sizeof(Options), rank, world_size, text(rendezvous), text(job_id), text(node), text(transport), text(cuda),
-            _milliseconds(init_timeout), _milliseconds(timeout),
+            *(0 if t is None else _milliseconds(t) or 1 for t in (init_timeout, timeout)),  # 0 is the default
         )
         handle = ctypes.c_uint64()
         check(library.hfr_init(ctypes.byref(options), ctypes.byref(handle)))
@@ -95,7 +125,10 @@ class Comm:
         """Ends the communicator, with what was started on it. All ranks call it. A second call does nothing."""
         handle, self._handle = self._handle, 0
         if handle:
-            check(library.hfr_close(handle))
+            error = failure(library.hfr_close(handle))
+            _sweep(len(_dropped))
+            if error is not None:
+                raise error
 
     def abort(self, why):
         """Breaks the communicator on all ranks at once; every rank gets to read why."""
@@ -206,6 +239,7 @@ class Comm:
                 raise Invalid("hfreduce: forget is for tensors on a GPU: only a stream keeps memory until the collective is done")
             call(*arguments, FORGET)
             return None
+        _sweep(4)  # more than can come anew
         handle = ctypes.c_uint64()
         arrays = call(*arguments, ctypes.byref(handle))
         return Request(handle.value, arrays)

@@ -3,8 +3,10 @@
 
 import array
 import contextlib
+import gc
 import os
 import sys
+import time
 
 import hfreduce
 
@@ -59,6 +61,33 @@ def collectives(comm):
     raises(hfreduce.Invalid, "must be of one type and place", comm.allreduce, array.array("f", [1]), array.array("f", [1, 2]))
     raises(ValueError, "not contiguous", comm.allreduce, memoryview(bytearray(8))[::2])
     assert hfreduce.version()
+
+
+def requests(comm):
+    """Requests that nobody keeps work on memory that stays; an outcome is the same each time it is asked for."""
+    ones = array.array("f", [1]) * (1 << 20)
+    if comm.rank == 0:
+        for _ in range(4):
+            comm.allreduce_async(ones[:])
+        gc.collect()
+    else:
+        time.sleep(0.5)
+        for _ in range(4):
+            x = ones[:]
+            comm.allreduce(x)
+            assert x == array.array("f", [comm.world_size]) * len(ones)
+    comm.barrier()
+    comm.allreduce_async(array.array("f", [1])).wait(float("inf"))
+    assert not hfreduce.comm._arrays, len(hfreduce.comm._arrays)
+    if comm.rank == 0:
+        request = comm.allreduce_async(ones)
+        assert not request.wait(0.5)  # and the others are done with the call before
+        comm.abort("enough")
+        for call in (request.wait, request.done):
+            raises(hfreduce.Aborted, "enough", call)
+    else:
+        time.sleep(1)
+    raises(hfreduce.Aborted, "enough", comm.allreduce, ones)
 
 
 def arrays(comm):

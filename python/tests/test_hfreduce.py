@@ -52,6 +52,9 @@ class TestHFReduce(unittest.TestCase):
     def test_collectives(self):
         self.ranks("collectives", 3)
 
+    def test_requests(self):
+        self.ranks("requests", 3)
+
     @needs("numpy")
     def test_arrays(self):
         self.ranks("arrays", 2)
