@@ -4,6 +4,7 @@
 import collections
 import ctypes
 import math
+import operator
 
 from ._library import FORGET, HOST, IN_PROGRESS, Info, Invalid, Options, check, failure, library
 from ._memory import memory
@@ -15,6 +16,14 @@ def _op(name):
     if name not in OPS:
         raise Invalid(f"hfreduce: op {name!r} is none of {', '.join(OPS)}")
     return OPS[name]
+
+
+def _int32(name, n):
+    """n, which ctypes would cut to 32 bits without a word."""
+    n = operator.index(n)
+    if not -1 << 31 <= n < 1 << 31:
+        raise Invalid(f"hfreduce: {name} {n} does not fit into 32 bits")
+    return n
 
 
 def _milliseconds(seconds):
@@ -85,7 +94,7 @@ class Comm:
     def __init__(self, rank=0, world_size=0, rendezvous=None, job_id=None, node=None, transport=None, cuda=None, init_timeout=None, timeout=None):
         text = lambda s: s.encode() if s is not None else None  # noqa: E731
         options = Options(
-            ctypes.sizeof(Options), rank, world_size, text(rendezvous), text(job_id), text(node), text(transport), text(cuda),
+            ctypes.sizeof(Options), _int32("rank", rank), _int32("world_size", world_size), text(rendezvous), text(job_id), text(node), text(transport), text(cuda),
             *(0 if t is None else _milliseconds(t) or 1 for t in (init_timeout, timeout)),  # 0 is the default
         )
         handle = ctypes.c_uint64()
@@ -113,8 +122,8 @@ class Comm:
 
     def __exit__(self, kind, *_):
         if kind is not None:
-            self.abort(f"{kind.__name__} on rank {self.rank}")
             try:
+                self.abort(f"{kind.__name__} on rank {self.rank}")
                 self.close()
             except Exception:  # the first one counts
                 pass
@@ -137,7 +146,7 @@ class Comm:
     def split(self, color, key=0):
         """A communicator of the ranks with the same color, in the order of key, then rank; None for a color of None."""
         handle = ctypes.c_uint64()
-        check(library.hfr_split(self._handle, -1 if color is None else color, key, ctypes.byref(handle)))
+        check(library.hfr_split(self._handle, -1 if color is None else _int32("color", color), _int32("key", key), ctypes.byref(handle)))
         return Comm._of(handle) if handle.value else None
 
     def shrink(self):
@@ -175,7 +184,7 @@ class Comm:
     def _reduce(self, send, recv, op, root, request):
         s, r = self._pair(send, recv) if self.rank == root else (memory(send, False),) * 2
         self._same(s, r, 1, 1)
-        check(library.hfr_reduce(self._handle, s.address, r.address, s.count, s.dtype, _op(op), root, s.stream, request))
+        check(library.hfr_reduce(self._handle, s.address, r.address, s.count, s.dtype, _op(op), _int32("root", root), s.stream, request))
         return s, r
 
     def broadcast(self, array, root=0):
@@ -188,7 +197,7 @@ class Comm:
 
     def _broadcast(self, array, root, request):
         a = memory(array, self.rank != root)
-        check(library.hfr_broadcast(self._handle, a.address, a.address, a.count, a.dtype, root, a.stream, request))
+        check(library.hfr_broadcast(self._handle, a.address, a.address, a.count, a.dtype, _int32("root", root), a.stream, request))
         return (a,)
 
     def reduce_scatter(self, send, recv, op="sum"):

@@ -55,6 +55,11 @@ def collectives(comm):
     group.close()
     with comm.split(None if comm.rank == 0 else 1) or contextlib.nullcontext() as group:
         assert (group is None) == (comm.rank == 0), group
+    with contextlib.suppress(KeyError), comm.split(0) as group:  # what the block raised counts
+        group.close()
+        raise KeyError
+    raises(hfreduce.Invalid, "root 4294967297 does not fit", comm.broadcast, bytearray(1), root=(1 << 32) + 1)
+    raises(hfreduce.Invalid, "color 2147483648 does not fit", comm.split, 1 << 31)
     raises(hfreduce.Invalid, "op 'mean' is none of sum", comm.allreduce, x, op="mean")
     raises(hfreduce.Invalid, "read-only", comm.allreduce, b"abc")
     raises(hfreduce.Invalid, "is no array, tensor or buffer", comm.allreduce, 7)
