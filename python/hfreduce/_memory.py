@@ -2,6 +2,7 @@
 """Where arrays and tensors lie: torch tensors, what has numpy's array interface, and Python's buffers."""
 
 import ctypes
+import sys
 
 from ._library import HOST, Invalid
 
@@ -13,6 +14,7 @@ DTYPES = {
 _KINDS = {"i1": 0, "u1": 1, "i4": 2, "u4": 3, "i8": 4, "u8": 5, "f2": 6, "f4": 7, "f8": 8}
 # By the letters of Python's buffers (module struct), whose sizes are this machine's.
 _FORMATS = {"b": "i", "h": "i", "i": "i", "l": "i", "q": "i", "n": "i", "B": "u", "H": "u", "I": "u", "L": "u", "Q": "u", "N": "u", "e": "f", "f": "f", "d": "f"}
+_NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
 
 
 class Memory:
@@ -49,6 +51,8 @@ def _of_tensor(x):
 
 def _of_array(x, written):
     face = x.__array_interface__
+    if not isinstance(face.get("data"), tuple):  # it has no address to tell
+        return _of_buffer(x, written)
     kind = face["typestr"]
     dtype = DTYPES.get(str(getattr(x, "dtype", "")), _KINDS.get(kind[1:]))
     if dtype is None or kind[0] == ">":
@@ -56,12 +60,12 @@ def _of_array(x, written):
     address, readonly = face["data"]
     if face.get("strides") is not None:
         raise Invalid("hfreduce: the array is not contiguous: give numpy.ascontiguousarray(x)")
-    if written and readonly:
+    if written and (readonly or not getattr(getattr(x, "flags", None), "writeable", True)):  # scalars say so here alone
         raise Invalid("hfreduce: the array to write to is read-only")
     count = 1
     for n in face["shape"]:
         count *= n
-    return Memory(address, count, dtype, HOST, x)
+    return Memory(address, count, dtype, HOST, (x, face))  # of a scalar face has the only copy that has an address
 
 
 def _of_buffer(x, written):
@@ -69,7 +73,7 @@ def _of_buffer(x, written):
         view = memoryview(x)
     except TypeError:
         raise Invalid(f"hfreduce: {type(x).__name__} is no array, tensor or buffer") from None
-    kind = _FORMATS.get(view.format.lstrip("@="), "") + str(view.itemsize)
+    kind = _FORMATS.get(view.format.lstrip(_NATIVE), "") + str(view.itemsize)
     if kind not in _KINDS:
         raise Invalid(f"hfreduce: buffers of format {view.format!r} are not supported")
     if not view.c_contiguous:
@@ -79,5 +83,5 @@ def _of_buffer(x, written):
             raise Invalid("hfreduce: the buffer to write to is read-only")
         copy = ctypes.create_string_buffer(view.tobytes(), view.nbytes)
         return Memory(ctypes.addressof(copy), view.nbytes // view.itemsize, _KINDS[kind], HOST, copy)
-    raw = (ctypes.c_char * view.nbytes).from_buffer(view.cast("B")) if view.nbytes else None
+    raw = (ctypes.c_char * view.nbytes).from_buffer(view) if view.nbytes else None
     return Memory(ctypes.addressof(raw) if raw is not None else None, view.nbytes // view.itemsize, _KINDS[kind], HOST, (raw, view))

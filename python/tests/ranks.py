@@ -3,6 +3,7 @@
 
 import array
 import contextlib
+import ctypes
 import gc
 import os
 import sys
@@ -58,6 +59,9 @@ def collectives(comm):
     with contextlib.suppress(KeyError), comm.split(0) as group:  # what the block raised counts
         group.close()
         raise KeyError
+    x = (ctypes.c_float * 2)(comm.rank, 1)
+    comm.allreduce(x, op="max")
+    assert list(x) == [n - 1, 1], list(x)
     raises(hfreduce.Invalid, "root 4294967297 does not fit", comm.broadcast, bytearray(1), root=(1 << 32) + 1)
     raises(hfreduce.Invalid, "color 2147483648 does not fit", comm.split, 1 << 31)
     raises(hfreduce.Invalid, "op 'mean' is none of sum", comm.allreduce, x, op="mean")
@@ -109,6 +113,10 @@ def arrays(comm):
     x = numpy.zeros(3)
     x.flags.writeable = False
     raises(hfreduce.Invalid, "read-only", comm.allreduce, x)
+    raises(hfreduce.Invalid, "read-only", comm.allreduce, numpy.float32(1))
+    x = numpy.zeros(1, dtype="float32")
+    comm.allreduce(numpy.float32(comm.rank + 1), x)
+    assert x[0] == n * (n + 1) // 2, x
     comm.allreduce(numpy.zeros((0, 5)))
 
 
