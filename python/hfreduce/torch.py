@@ -21,14 +21,15 @@ _waiters = weakref.WeakKeyDictionary()  # by Comm
 class _Waiter:
     """A thread that completes futures in the order in which their collectives were started, which is that of their ends."""
 
-    def __init__(self):
+    def __init__(self, comm):
         self.started = queue.SimpleQueue()
+        weakref.finalize(comm, self.started.put, None)
         threading.Thread(target=self._run, args=(self.started,), name="hfreduce", daemon=True).start()
 
     @staticmethod
     def _run(started):
-        while True:
-            request, future, bucket = started.get()
+        while (work := started.get()) is not None:
+            request, future, bucket = work
             try:
                 request.wait()
             except Exception as e:
@@ -48,6 +49,6 @@ def average(comm, bucket):
     future = torch.futures.Future()
     request = comm.allreduce_async(gradients, op="avg")
     if comm not in _waiters:
-        _waiters[comm] = _Waiter()
+        _waiters[comm] = _Waiter(comm)
     _waiters[comm].started.put((request, future, gradients))
     return future

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 import time
 
 import hfreduce
@@ -196,6 +197,14 @@ def training(comm):
         assert (x == 3).all(), x
     raises(hfreduce.Invalid, "not contiguous", comm.allreduce, torch.zeros(4, 4).t())
     raises(hfreduce.Invalid, "torch.bool are not supported", comm.allreduce, torch.zeros(4, dtype=torch.bool))
+
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 1))
+    model.register_comm_hook(comm, hfreduce.torch.average)
+    if comm.rank == 0:
+        time.sleep(0.5)
+        comm.abort("enough")
+    raises(RuntimeError, "enough", lambda: model(torch.ones(1, 2)).sum().backward())
+    assert any(t.name == "hfreduce" for t in threading.enumerate())
 
 
 if __name__ == "__main__":
