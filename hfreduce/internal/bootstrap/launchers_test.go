@@ -5,6 +5,7 @@ package bootstrap
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,8 @@ type pmiServer struct {
 	waiting []net.Conn
 	size    int
 	refuse  string // a command that fails
+	longest int    // request
+	most    int    // bytes of a value, 0: 64
 	said    []string
 }
 
@@ -133,6 +136,7 @@ func (s *pmiServer) serve(conn net.Conn) {
 		}
 		s.mu.Lock()
 		s.said = append(s.said, words["cmd"])
+		s.longest = max(s.longest, len(in.Text())+1)
 		answer := ""
 		switch cmd := words["cmd"]; {
 		case cmd == s.refuse:
@@ -140,7 +144,7 @@ func (s *pmiServer) serve(conn net.Conn) {
 		case cmd == "init":
 			answer = "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0"
 		case cmd == "get_maxes":
-			answer = "cmd=maxes kvsname_max=256 keylen_max=64 vallen_max=64"
+			answer = fmt.Sprintf("cmd=maxes kvsname_max=256 keylen_max=64 vallen_max=%d", cmp.Or(s.most, 64))
 		case cmd == "get_my_kvsname":
 			answer = "cmd=my_kvsname kvsname=kvs_1"
 		case cmd == "put":
@@ -200,7 +204,15 @@ func TestPMIFaults(t *testing.T) {
 	if text, err := pmiMeeting(fd, 0)(t.Context(), strings.Repeat("0123456789,", 10)); err != nil || len(text) > 63 || !strings.HasPrefix(text, "0123456789,") {
 		t.Errorf("%q, %v", text, err)
 	}
-	_, err := pmiMeeting(fd, 0)(t.Context(), "again")
+	wide := newPMI(1)
+	wide.most = 1024
+	text, err := pmiMeeting(wide.process(t), 0)(t.Context(), strings.Repeat("0123456789,", 200))
+	wide.mu.Lock()
+	if err != nil || len(text) < 900 || wide.longest > 1024 {
+		t.Errorf("a text of %d bytes in a request of %d, %v", len(text), wide.longest, err)
+	}
+	wide.mu.Unlock()
+	_, err = pmiMeeting(fd, 0)(t.Context(), "again")
 	mustContain(t, err, "once in a process (PMI)", "HFREDUCE_RENDEZVOUS")
 	_, err = pmiMeeting(1<<20, 0)(t.Context(), "")
 	mustContain(t, err, "PMI_FD=1048576 is no connection to a launcher")

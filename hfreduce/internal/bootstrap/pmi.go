@@ -24,6 +24,8 @@ const (
 	pmiKey = "hfreduce"
 	// pmiLine bounds a line of the launcher's, and pmiValue a value where the launcher tells no bound; MPICH takes 1024.
 	pmiLine, pmiValue = 16 << 10, 256
+	// pmiRequest bounds a request: Slurm takes 1024 bytes for values, but reads no longer lines.
+	pmiRequest = 1000
 )
 
 // pmiUsed are the descriptors that have been used: PMI ends with the one exchange that there is. Without its end a launcher takes
@@ -99,8 +101,9 @@ func (p *pmi) meet(put bool, text string) (string, error) {
 		if err != nil {
 			most = pmiValue
 		}
-		text = shorten(text, most-1) // the bound counts C's zero
-		if _, err := p.call("put", at+" value="+text); err != nil {
+		words := at + " value="
+		text = shorten(text, min(most-1, pmiRequest-len(words))) // the bound counts C's zero
+		if _, err := p.call("put", words+text); err != nil {
 			return "", err
 		}
 	}
