@@ -86,8 +86,8 @@ hfr_status hfr_shrink(hfr_comm comm, hfr_comm *smaller);
 hfr_status hfr_get_info(hfr_comm comm, hfr_info *info);
 /* hfr_abort breaks the communicator on all ranks, at once; what every rank gets to read is why. */
 hfr_status hfr_abort(hfr_comm comm, const char *why);
-/* hfr_close ends the communicator, with what was started on it. All ranks call it. The handle, its memory (hfr_alloc) and its
- * requests mean nothing any more, also if it returns an error. */
+/* hfr_close ends the communicator, with what was started on it. All ranks call it. The handle and its memory (hfr_alloc) mean
+ * nothing any more, also if it returns an error; its requests are done, and hfr_wait still tells how. */
 hfr_status hfr_close(hfr_comm comm);
 
 /* hfr_alloc returns zeroed host memory that the ranks of a node reduce in place, without copying it first. */
