@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -257,9 +258,38 @@ func TestJoinUnreachable(t *testing.T) {
 	cfg.Timeout = 100 * time.Millisecond
 	cfg.Rendezvous = append(cfg.Rendezvous, "no-such-host.invalid:4711")
 	_, err := Join(t.Context(), cfg)
-	mustContain(t, err, "rank 1: rank 0 is unreachable", cfg.Rendezvous[0]+": connection refused", "no-such-host.invalid:4711: lookup", "100ms")
+	mustContain(t, err, "rank 1: rank 0 is unreachable", cfg.Rendezvous[0]+": connection refused", "no-such-host.invalid:4711: lookup", "100ms",
+		"does a firewall block the port?")
 	if !errors.Is(err, ErrTimeout) {
 		t.Errorf("%v is no ErrTimeout", err)
+	}
+}
+
+// What failed alike is told once, and the remedy is that of the cause.
+func TestUnreachableRemedy(t *testing.T) {
+	job := fmt.Errorf("bootstrap: %w", hello.ErrJob)
+	stranger := fmt.Errorf("bootstrap: %w", hello.ErrStranger)
+	dns := fmt.Errorf("bootstrap: %w", &net.DNSError{Err: "no such host", Name: "n1"})
+	for _, c := range []struct {
+		causes       []error
+		list, remedy string
+	}{
+		{[]error{dns, dns}, "n1:1, n1:2: lookup n1: no such host", "set HFREDUCE_RENDEZVOUS to rank 0's address"},
+		{[]error{dns, nil}, "n1:1: lookup n1: no such host", "is rank 0 running"}, // the other was not tried to the end
+		{[]error{job}, "n1:1: the port belongs to another hfreduce job", "one HFREDUCE_JOB_ID, or choose another port"},
+		{[]error{stranger, stranger, stranger}, "n1:1, n1:2, n1:3: the port belongs to a program that is not hfreduce", "choose another port on all ranks"},
+		{[]error{job, stranger, stranger, job}, "n1:1: the port belongs to another hfreduce job; n1:2, n1:3: the port belongs to a program that is not hfreduce; " +
+			"n1:4: the port belongs to another hfreduce job", "is rank 0 running"},
+		{[]error{nil, syscall.ECONNREFUSED}, "n1:2: connection refused", "does a firewall block the port?"},
+		{nil, "", "is rank 0 running"},
+	} {
+		tried := tries{causes: c.causes, candidates: []string{"n1:1", "n1:2", "n1:3", "n1:4"}}
+		if got := tried.String(); got != c.list {
+			t.Errorf("%v: %q, want %q", c.causes, got, c.list)
+		}
+		if got := tried.remedy(); !strings.Contains(got, c.remedy) {
+			t.Errorf("%v: %q, want %q", c.causes, got, c.remedy)
+		}
 	}
 }
 

@@ -81,6 +81,22 @@ func TestStrangersAtTheRendezvous(t *testing.T) {
 	}
 }
 
+// Ranks that were given different job ids: both sides' errors say so.
+func TestOtherJobID(t *testing.T) {
+	cfg := job(t, 2)
+	cfg.Timeout = time.Second
+	log := newLines()
+	cfg.Logger = log.logger()
+	zero := make(chan error, 1)
+	go func() { _, err := Join(context.Background(), cfg.rankOf(0)); zero <- err }()
+	log.await(t, "(1 of 2 arrived)")
+	other := cfg.rankOf(1)
+	other.JobID, other.Timeout = "other", 200*time.Millisecond
+	_, err := Join(t.Context(), other)
+	mustContain(t, err, "belongs to another hfreduce job", "start all ranks with one HFREDUCE_JOB_ID")
+	mustContain(t, <-zero, "waiting for rank 1", "turned away: a rank of another job from 127.0.0.1:", "its HFREDUCE_JOB_ID is another")
+}
+
 // A member that sends nonsense after the hello is cut off as lost; the others go on.
 func TestNonsenseFromAMember(t *testing.T) {
 	tooMuch := make([]byte, frameHead)

@@ -89,8 +89,7 @@ func (j *joining) unmet(ctx context.Context, t *tries) error {
 	if j.list != "" {
 		return fmt.Errorf("bootstrap: rank %d: the ranks did not meet: rank 0 said it was %s: %w", j.cfg.Rank, j.list, context.Cause(ctx))
 	}
-	return fmt.Errorf("bootstrap: rank %d: rank 0 is unreachable, tried %s: %w; is rank 0 running, is the address its own, "+
-		"does a firewall block the port?", j.cfg.Rank, t, context.Cause(ctx))
+	return fmt.Errorf("bootstrap: rank %d: rank 0 is unreachable, tried %s: %w; %s", j.cfg.Rank, t, context.Cause(ctx), t.remedy())
 }
 
 // tries remembers what went wrong at each candidate.
@@ -132,19 +131,45 @@ func (t *tries) due() bool {
 	return true
 }
 
-// String lists the candidates that were tried and why each failed.
+// String lists the candidates that were tried and why they failed, neighbours that failed alike together.
 func (t *tries) String() string {
 	var b strings.Builder
+	last := ""
 	for i, cause := range t.causes {
 		if cause == nil {
 			continue
 		}
-		if b.Len() > 0 {
-			b.WriteString("; ")
+		why := rootCause(cause)
+		switch {
+		case b.Len() == 0:
+		case why == last:
+			b.WriteString(", ")
+		default:
+			b.WriteString(": " + last + "; ")
 		}
-		b.WriteString(t.candidates[i] + ": " + rootCause(cause))
+		b.WriteString(t.candidates[i])
+		last = why
+	}
+	if b.Len() > 0 {
+		b.WriteString(": " + last)
 	}
 	return b.String()
+}
+
+// remedy says what to do where all candidates failed for one reason that tells, else what to look at.
+func (t *tries) remedy() string {
+	all := func(is func(error) bool) bool {
+		return len(t.causes) > 0 && !slices.ContainsFunc(t.causes, func(err error) bool { return !is(err) })
+	}
+	switch {
+	case all(func(err error) bool { var dns *net.DNSError; return errors.As(err, &dns) }):
+		return "this host cannot resolve the name: set " + envRendezvous + " to rank 0's address and a port on all ranks, or tell the resolver"
+	case all(func(err error) bool { return errors.Is(err, hello.ErrJob) }):
+		return "start all ranks with one " + envJobID + ", or choose another port on all of them"
+	case all(func(err error) bool { return errors.Is(err, hello.ErrStranger) }):
+		return "choose another port on all ranks"
+	}
+	return "is rank 0 running, is the address its own, does a firewall block the port?"
 }
 
 // rootCause words an error of an attempt without what the reader knows already.

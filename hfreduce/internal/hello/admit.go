@@ -67,7 +67,7 @@ func (c *caller) prove() error {
 		return err
 	}
 	if r.jobTag != id.jobTag(r.nonce) {
-		return c.refuse(statusJob, "", KindJob, ErrJob)
+		return c.refuse(statusJob, "", KindJob, errors.New("its HFREDUCE_JOB_ID is another, or its launcher's job"))
 	}
 	if id.TLS != nil && c.binding == nil {
 		return c.refuse(statusTLS, "", KindClear, fmt.Errorf("rank %d, by what it says; this job uses TLS, set HFREDUCE_TLS_CERT, "+

@@ -177,7 +177,9 @@ func refusal(r reply, id Identity, h Hello) error {
 	case r.status == statusSecret && len(id.Secret) == 0:
 		return fmt.Errorf("%w: the job has one, this process has none; set HFREDUCE_SECRET or HFREDUCE_SECRET_FILE", base)
 	case r.status == statusSecret && r.flags&flagSecret == 0:
-		return fmt.Errorf("%w: this process has one, the listener has none", base)
+		return fmt.Errorf("%w: this process has one, the listener has none; set HFREDUCE_SECRET or HFREDUCE_SECRET_FILE on all ranks or on none", base)
+	case r.status == statusSecret:
+		return fmt.Errorf("%w: give all ranks the same HFREDUCE_SECRET or HFREDUCE_SECRET_FILE", base)
 	case r.status == statusTLS:
 		return fmt.Errorf("%w: the listener does, this process does not; set HFREDUCE_TLS_CERT, HFREDUCE_TLS_KEY and "+
 			"HFREDUCE_TLS_CA on all ranks or on none", base)

@@ -60,11 +60,11 @@ func TestDialRefused(t *testing.T) {
 		text     string // in the dialer's error
 		log      string // in the listener's log
 	}{
-		{"other job", listener, Identity{JobID: "other", Secret: secret, Rank: 1}, 3, ErrJob, "another hfreduce job", "a rank of another job"},
+		{"other job", listener, Identity{JobID: "other", Secret: secret, Rank: 1}, 3, ErrJob, "another hfreduce job", "its HFREDUCE_JOB_ID is another"},
 		{"other job, no secrets", Identity{JobID: "job", Secret: nil, Rank: 3}, Identity{JobID: "", Secret: nil, Rank: 1}, 3, ErrJob, "", "a rank of another job"},
-		{"wrong secret", listener, Identity{JobID: "job", Secret: []byte("guess"), Rank: 1}, 3, ErrSecret, "secrets differ", "a wrong job secret"},
+		{"wrong secret", listener, Identity{JobID: "job", Secret: []byte("guess"), Rank: 1}, 3, ErrSecret, "secrets differ: give all ranks the same HFREDUCE_SECRET", "a wrong job secret"},
 		{"no secret", listener, Identity{JobID: "job", Secret: nil, Rank: 1}, 3, ErrSecret, "set HFREDUCE_SECRET", "a wrong job secret"},
-		{"unwanted secret", Identity{JobID: "job", Secret: nil, Rank: 3}, Identity{JobID: "job", Secret: secret, Rank: 1}, 3, ErrSecret, "the listener has none", "a wrong job secret"},
+		{"unwanted secret", Identity{JobID: "job", Secret: nil, Rank: 3}, Identity{JobID: "job", Secret: secret, Rank: 1}, 3, ErrSecret, "the listener has none; set HFREDUCE_SECRET or HFREDUCE_SECRET_FILE on all", "a wrong job secret"},
 		{"other rank", listener, Identity{JobID: "job", Secret: secret, Rank: 1}, 4, ErrRank, "rank 3, not 4", "rank 1 looked for rank 4 here, this is rank 3"},
 		{"handler says no", listener, Identity{JobID: "job", Secret: secret, Rank: 13}, 3, ErrRefused, "refused by rank 3: thirteen is unlucky", "thirteen is unlucky"},
 		{"no handler", listener, Identity{JobID: "job", Secret: secret, Rank: 1}, AnyRank, ErrNotReady, "", "nobody takes"},

@@ -68,9 +68,9 @@ func kinds() []struct {
 	}
 }
 
-// wrongSetup are the kinds that a rank of the job may be, one that was started with other settings.
+// wrongSetup are the kinds that a rank of the job may be, one that was started with other settings, that of the job included.
 func wrongSetup() []Kind {
-	return []Kind{KindVersion, KindTLS, KindClear, KindCertificate, KindSecret, KindRefused}
+	return []Kind{KindVersion, KindTLS, KindClear, KindCertificate, KindJob, KindSecret, KindRefused}
 }
 
 // Stats counts the connections of a port.
