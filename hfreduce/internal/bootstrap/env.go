@@ -67,7 +67,7 @@ func Detect(getenv func(string) string) (Found, error) {
 		}
 	}
 	if f.Launcher == "" {
-		return Found{}, fmt.Errorf("%w: set %s, %s and %s, or start the program with torchrun, srun or mpirun%s",
+		return Found{}, fmt.Errorf("%w: set %s, %s and %s, or start the program with hfreduce launch, torchrun, srun or mpirun%s",
 			ErrNoLauncher, envRank, envWorldSize, envRendezvous, v.seen("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PMI_RANK", "SLURM_JOB_ID", "SLURM_STEP_ID"))
 	}
 	v.settings(&f)

@@ -134,7 +134,7 @@ func TestDetectReportsAllFaultsAtOnce(t *testing.T) {
 
 func TestDetectNoLauncher(t *testing.T) {
 	for env, want := range map[string]string{
-		"":                     "set HFREDUCE_RANK, HFREDUCE_WORLD_SIZE and HFREDUCE_RENDEZVOUS, or start the program with torchrun",
+		"":                     "set HFREDUCE_RANK, HFREDUCE_WORLD_SIZE and HFREDUCE_RENDEZVOUS, or start the program with hfreduce launch, torchrun",
 		"RANK=3 MASTER_ADDR=h": "only these are set: RANK=3 MASTER_ADDR=h",
 		"SLURM_JOB_ID=7 SLURM_PROCID=0 SLURM_NTASKS=4":                  "torchrun, srun or mpirun", // a shell of sbatch
 		"PMI_RANK=0 PMI_SIZE=2":                                         "only these are set: PMI_RANK=0",
