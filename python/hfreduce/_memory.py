@@ -56,7 +56,7 @@ def _of_array(x, written):
     kind = face["typestr"]
     dtype = DTYPES.get(str(getattr(x, "dtype", "")), _KINDS.get(kind[1:]))
     if dtype is None or kind[0] == ">":
-        raise Invalid(f"hfreduce: arrays of {getattr(x, 'dtype', kind)} are not supported")
+        raise Invalid(f"hfreduce: arrays of {getattr(x, 'dtype', kind)} are not supported; convert it, for instance to float32")
     address, readonly = face["data"]
     if face.get("strides") is not None:
         raise Invalid("hfreduce: the array is not contiguous: give numpy.ascontiguousarray(x)")

@@ -2,11 +2,12 @@
 """Communicators and requests."""
 
 import collections
+import contextlib
 import ctypes
 import math
 import operator
 
-from ._library import FORGET, HOST, IN_PROGRESS, Info, Invalid, Options, check, failure, library
+from ._library import FORGET, HOST, IN_PROGRESS, Closed, Info, Invalid, Options, check, failure, library
 from ._memory import memory
 
 OPS = {"sum": 0, "prod": 1, "max": 2, "min": 3, "avg": 4}
@@ -108,11 +109,17 @@ class Comm:
         return comm
 
     def _take(self, handle):
-        self._handle, info = handle.value, Info()
+        self._open, info = handle.value, Info()  # 0: closed
         check(library.hfr_get_info(self._handle, ctypes.byref(info)))
         self.rank, self.world_size = info.rank, info.world_size
         self.local_rank, self.local_size = info.local_rank, info.local_size
         self.node, self.nodes = info.node, info.nodes
+
+    @property
+    def _handle(self):
+        if not self._open:
+            raise Closed("hfreduce: the communicator was closed")
+        return self._open
 
     def __repr__(self):
         return f"<hfreduce.Comm rank {self.rank} of {self.world_size}, node {self.node} of {self.nodes}>"
@@ -122,17 +129,16 @@ class Comm:
 
     def __exit__(self, kind, *_):
         if kind is not None:
-            try:
+            with contextlib.suppress(Exception):  # the first one counts
                 self.abort(f"{kind.__name__} on rank {self.rank}")
+            with contextlib.suppress(Exception):
                 self.close()
-            except Exception:  # the first one counts
-                pass
             return
         self.close()
 
     def close(self):
         """Ends the communicator, with what was started on it. All ranks call it. A second call does nothing."""
-        handle, self._handle = self._handle, 0
+        handle, self._open = self._open, 0
         if handle:
             error = failure(library.hfr_close(handle))
             _sweep(len(_dropped))

@@ -55,6 +55,10 @@ def collectives(comm):
     assert x[0] == group.world_size, (x, group)
     group.close()
     group.close()
+    raises(hfreduce.Closed, "the communicator was closed", group.allreduce, x)
+    with contextlib.suppress(KeyError), comm.split(0) as group:
+        group.close()
+        raise KeyError("not hidden by what happens after it")
     with comm.split(None if comm.rank == 0 else 1) or contextlib.nullcontext() as group:
         assert (group is None) == (comm.rank == 0), group
     with contextlib.suppress(KeyError), comm.split(0) as group:  # what the block raised counts
