@@ -56,7 +56,7 @@ install: build lib ## the program, the library, its header and a file for pkg-co
 	install -m 755 bin/lib/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libhfreduce.so
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: hfreduce' 'Description: allreduce for GPU training nodes' \
-		"Version: $$(bin/hfreduce version | sed -n '1s/^hfreduce v*//p')" 'Libs: -L$${prefix}/lib -lhfreduce' 'Cflags: -I$${prefix}/include' \
+		"Version: $$(bin/hfreduce version | sed -n '1{s/^hfreduce v*//; s/^(devel)$$/0/; p}')" 'Libs: -L$${prefix}/lib -lhfreduce' 'Cflags: -I$${prefix}/include' \
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/hfreduce.pc
 
 .PHONY: bench
