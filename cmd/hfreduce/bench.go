@@ -14,6 +14,11 @@ import (
 	"github.com/hfreduce/hfreduce/internal/cpus"
 )
 
+// Help is what kong adds to the list of flags.
+func (c *benchCommand) Help() string {
+	return "The subcommands bench link, tune, soak and reduce measure other things; each has --help."
+}
+
 // Run joins the job of a launcher or, if there is none, becomes one and starts itself as ranks.
 func (c *benchCommand) Run(s *system) error {
 	cfg, err := c.config(s)

@@ -307,7 +307,7 @@ func checkBadInput(t *testing.T, all []badInput) {
 }
 
 func TestHelp(t *testing.T) {
-	for args, want := range map[string]string{"--help": "bench", "bench -h": "--agg_iters", "bench reduce -h": "--sources", "launch --help": "--nodes", "version --help": "--json"} {
+	for args, want := range map[string]string{"--help": "bench", "bench -h": "--agg_iters", "bench --help": "bench link, tune, soak and reduce", "bench reduce -h": "--sources", "launch --help": "--nodes", "version --help": "--json"} {
 		if code, stdout, _ := call(t, nil, strings.Fields(args)...); code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("%s: exit code %d, %q", args, code, stdout)
 		}
