@@ -12,6 +12,9 @@ file, where HFREDUCE_LIBRARY says, and where the system keeps libraries. Calls d
 from ._library import ERRORS, Aborted, Closed, Corrupt, Error, Forked, Invalid, Mismatch, NotSupported, PeerLost, SystemFault, TimedOut, version
 from .comm import Comm, Request
 
+for _error in (Error, *ERRORS.values()):
+    _error.__module__ = __name__  # as tracebacks are to name it
+
 __all__ = [
     "Aborted", "Closed", "Comm", "Corrupt", "ERRORS", "Error", "Forked", "Invalid", "Mismatch", "NotSupported", "PeerLost", "Request",
     "SystemFault", "TimedOut", "version",

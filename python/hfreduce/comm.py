@@ -93,9 +93,9 @@ class Comm:
     """
 
     def __init__(self, rank=0, world_size=0, rendezvous=None, job_id=None, node=None, transport=None, cuda=None, init_timeout=None, timeout=None):
-        text = lambda s: s.encode() if s is not None else None  # noqa: E731
         options = Options(
-            ctypes.sizeof(Options), _int32("rank", rank), _int32("world_size", world_size), text(rendezvous), text(job_id), text(node), text(transport), text(cuda),
+            ctypes.sizeof(Options), _int32("rank", rank), _int32("world_size", world_size),
+            *(None if s is None else s.encode() for s in (rendezvous, job_id, node, transport, cuda)),
             *(0 if t is None else _milliseconds(t) or 1 for t in (init_timeout, timeout)),  # 0 is the default
         )
         handle = ctypes.c_uint64()
