@@ -126,7 +126,10 @@ def arrays(comm):
 
 
 def lost(comm):
-    comm.barrier()
+    try:
+        comm.barrier()
+    except hfreduce.PeerLost:  # rank 1 was through with it, and is gone, when others were not
+        assert comm.rank != 1
     if comm.rank == 1:
         os._exit(0)
     x = array.array("f", [1])
@@ -134,7 +137,7 @@ def lost(comm):
     smaller = comm.shrink()
     x = array.array("f", [1])
     smaller.allreduce(x)
-    assert x[0] == comm.world_size - 1
+    assert x[0] == comm.world_size - 1, (x, smaller, comm)
     smaller.close()
     comm.close()
 

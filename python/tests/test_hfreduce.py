@@ -47,7 +47,7 @@ class TestHFReduce(unittest.TestCase):
                 p.kill()
         for rank, (p, out) in enumerate(zip(processes, said)):
             if rank not in lost:
-                self.assertTrue(p.returncode == 0 and out.endswith("ok\n"), f"rank {rank} ended with {p.returncode}:\n{out}")
+                self.assertTrue(p.returncode == 0 and out.endswith("ok\n"), f"rank {rank} ended with {p.returncode}; all said\n" + "\n--\n".join(said))
 
     def test_collectives(self):
         self.ranks("collectives", 3)

@@ -67,19 +67,25 @@ const (
 	strange                                          = uint32(towardsZero | flush | subnormalsAreZero | noSignals)
 )
 
+// inStrange calls f in that environment, and returns what is left of it afterwards. It is the thread's: this goroutine keeps its
+// thread meanwhile, so that nothing else comes to run in it.
+func inStrange(f func()) uint32 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := exchangeMXCSR(strange)
+	f()
+	return exchangeMXCSR(before)
+}
+
 // TestReduceTinyInAnyEnvironment is TestReduceInAnyEnvironment for what does not reach the kernels as a rule.
 func TestReduceTinyInAnyEnvironment(t *testing.T) {
 	if selected == Generic {
 		return // it computes in the thread's environment
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	eachTiny(t, func(t *testing.T, s Spec, srcs [][]byte) {
 		want, got := make([]byte, len(srcs[0])), make([]byte, len(srcs[0]))
 		s.ReduceOn(Generic, want, nil, srcs, nil)
-		before := exchangeMXCSR(strange)
-		s.Reduce(got, nil, srcs, nil)
-		exchangeMXCSR(before)
+		inStrange(func() { s.Reduce(got, nil, srcs, nil) })
 		if s.DType.float() {
 			compareTiny(t, s, got, want)
 		}
@@ -89,8 +95,6 @@ func TestReduceTinyInAnyEnvironment(t *testing.T) {
 // TestReduceInAnyEnvironment calls the kernels from a thread that rounds towards zero and loses subnormal numbers, as a
 // program may do that has loaded this library.
 func TestReduceInAnyEnvironment(t *testing.T) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	eachSpec(t, func(t *testing.T, b Backend, s Spec) {
 		if b == Generic || !s.DType.float() {
 			return
@@ -106,9 +110,7 @@ func TestReduceInAnyEnvironment(t *testing.T) {
 			}
 			want, got := make([]byte, len(srcs[0])), make([]byte, len(srcs[0]))
 			s.ReduceOn(Generic, want, nil, srcs, nil)
-			before := exchangeMXCSR(strange)
-			s.ReduceOn(b, got, nil, srcs, nil)
-			after := exchangeMXCSR(before)
+			after := inStrange(func() { s.ReduceOn(b, got, nil, srcs, nil) })
 			for i := range len(got) / s.DType.Size() {
 				if x, y := element(s.DType, got, i), element(s.DType, want, i); !sameElement(s.DType, x, y) {
 					t.Fatalf("%+v: element %d is %#x, want %#x", s, i, x, y)
