@@ -25,12 +25,16 @@ import (
 	"github.com/hfreduce/hfreduce/internal/testreq"
 )
 
+// made is the folder of built, "" if nobody needed it.
+var made string
+
 // built is the library and the program that uses it, made once.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "libhfreduce-")
 	if err != nil {
 		return "", err
 	}
+	made = dir
 	folder, err := os.Getwd()
 	if err != nil {
 		return dir, err
@@ -56,8 +60,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if dir, _ := built(); dir != "" {
-		os.RemoveAll(dir)
+	if made != "" {
+		os.RemoveAll(made)
 	}
 	os.Exit(code)
 }

@@ -14,7 +14,7 @@ import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # On a machine that is to have them, their absence is a failure.
-REQUIRED = os.environ.get("HFREDUCE_TEST_REQUIRE", "").split(",")
+REQUIRED = {name.strip() for name in os.environ.get("HFREDUCE_TEST_REQUIRE", "").split(",")}
 
 
 def port():
@@ -24,7 +24,7 @@ def port():
 
 def needs(module):
     def decorate(test):
-        if importlib.util.find_spec(module) is None and "python" not in REQUIRED:
+        if importlib.util.find_spec(module) is None and REQUIRED.isdisjoint({"python", "all"}):
             return unittest.skip(f"{module} is not installed")(test)
         return test
 

@@ -93,12 +93,11 @@ func readTorch(v *variables, f *Found) {
 // Where a launcher does not say where to meet, but which host rank 0 is on, and each rank can tell the job's name, the ports
 // follow from that: jobPorts of some that the kernel gives nobody by itself.
 const (
-	jobPorts          = 8
-	firstJobPort      = 20000
-	jobPortRange      = 12000
-	loopback          = "127.0.0.1"
-	whereNobodyTells  = "it does not say where rank 0 runs"
-	theOthersVariable = "HFREDUCE_RENDEZVOUS=host:port of rank 0"
+	jobPorts     = 8
+	firstJobPort = 20000
+	jobPortRange = 12000
+	loopback     = "127.0.0.1"
+	atRank0      = envRendezvous + "=host:port of rank 0"
 )
 
 // meetAt makes a host of rank 0, and ports that follow from the job's name, the candidates.
@@ -123,7 +122,7 @@ func readOpenMPI(v *variables, f *Found) {
 	case nodes != "":
 		v.meetAtFirst("SLURM_JOB_NODELIST", f)
 	default:
-		v.fault("%s: give mpirun -x %s", whereNobodyTells, theOthersVariable)
+		v.fault("it does not say where rank 0 runs: give mpirun -x %s", atRank0)
 	}
 }
 
@@ -145,7 +144,7 @@ func readSlurm(v *variables, f *Found) {
 	case v.getenv("SLURM_STEP_NUM_NODES") == "1":
 		f.meetAt(loopback)
 	case f.Rank == 0 && v.getenv("SLURM_NODEID") != "0":
-		v.fault("SLURM_NODEID=%q: rank 0 is not on the step's first node, where the others look for it: give srun --mpi=pmi2, or set %s", v.getenv("SLURM_NODEID"), theOthersVariable)
+		v.fault("SLURM_NODEID=%q: rank 0 is not on the step's first node, where the others look for it: give srun --mpi=pmi2, or set %s", v.getenv("SLURM_NODEID"), atRank0)
 	default:
 		v.meetAtFirst("SLURM_STEP_NODELIST", f)
 	}
@@ -155,7 +154,7 @@ func readSlurm(v *variables, f *Found) {
 func (v *variables) meetAtFirst(name string, f *Found) {
 	host, err := firstHost(v.getenv(name))
 	if err != nil {
-		v.fault("%s: %w; set %s", name, err, theOthersVariable)
+		v.fault("%s: %w; set %s", name, err, atRank0)
 		return
 	}
 	f.meetAt(host)

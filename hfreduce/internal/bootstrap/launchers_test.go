@@ -234,6 +234,14 @@ func TestPMIFaults(t *testing.T) {
 	}
 }
 
+// TestTellsNobody: rank 0 says why it could not tell the others.
+func TestTellsNobody(t *testing.T) {
+	cfg := job(t, 2)
+	cfg.Rendezvous, cfg.Meet = nil, func(context.Context, string) (string, error) { return "", errors.New("the launcher is gone") }
+	_, err := Join(t.Context(), cfg)
+	mustContain(t, err, "bootstrap: rank 0: the launcher is gone")
+}
+
 // TestFindsNothing: what rank 0 tells must be where to meet.
 func TestFindsNothing(t *testing.T) {
 	for text, want := range map[string]string{"": `rank 0 said ""`, "job": "which is no address", "job,x": "want host:port"} {

@@ -73,18 +73,17 @@ type Job struct {
 // Step is one thing that a device is given: copies between a wait and a flag. Without copies it is the flag of the copies before
 // in its direction, which cannot be given with the next wait.
 type Step struct {
-	Drain bool // out of slots, not into them
-	Seq   uint32
+	Drain bool   // out of slots, not into them
+	Seq   uint32 // what is waited for, and flagged: the last item that has copies
 	Runs  []Run
 }
 
 // side is one direction of a job.
 type side struct {
 	drain, active bool
-	groups        groups
+	groups        groups // those before its next place have been given
 	cursor        schedule.Cursor
-	given         uint32 // items before this place have been given
-	flagged       uint32 // and their flags before this one
+	flagged       uint32 // and their flags before this place
 }
 
 func (s *side) more() bool { return s.groups.next < s.groups.items }
@@ -120,7 +119,7 @@ func (t *Transfers) Program(j *Job, scratch []Run, do func(*Step)) []Run {
 
 // free gives what frees the slots of all items before a place.
 func (p *programmer) free(place int64) {
-	for int64(p.out.given) < place {
+	for int64(p.out.groups.next) < place {
 		p.giveDrain()
 	}
 	if int64(p.out.flagged) >= place {
@@ -168,14 +167,14 @@ func (p *programmer) give(s *side) {
 		p.flag(s) // there may be no next wait for long
 		s.flagged = g.last() + 1
 	}
-	s.given, s.groups.next = g.last()+1, g.last()+1
+	s.groups.next = g.last() + 1
 }
 
 // flag gives the flag of all that has been given.
 func (p *programmer) flag(s *side) {
-	if s.flagged < s.given {
+	if s.flagged < s.groups.next {
 		p.do(&Step{Drain: s.drain})
-		s.flagged = s.given
+		s.flagged = s.groups.next
 	}
 }
 
